@@ -1,0 +1,142 @@
+//! Reads TOML tables with their places, gathering faults instead of stopping at the first.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{ConfigError, ConfigErrors};
+
+/// The faults found so far.
+pub(super) struct Faults<'t> {
+    text: &'t str,
+    found: RefCell<Vec<ConfigError>>,
+}
+
+impl<'t> Faults<'t> {
+    pub(super) fn new(text: &'t str) -> Self {
+        Self { text, found: RefCell::default() }
+    }
+
+    /// A fault at a byte of the text.
+    pub(super) fn add(&self, at: usize, message: impl Into<String>) {
+        let before = self.text.get(..at).unwrap_or(self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().map_or(0, |rest| rest.chars().count()) + 1;
+        self.found.borrow_mut().push(ConfigError { line, column, message: message.into() });
+    }
+
+    /// A fault outside the text.
+    pub(super) fn add_global(&self, message: String) {
+        self.found.borrow_mut().push(ConfigError { line: 0, column: 0, message });
+    }
+
+    pub(super) fn finish(self) -> ConfigErrors {
+        let mut found = self.found.into_inner();
+        found.sort_by_key(|error| (error.line, error.column));
+        ConfigErrors(found)
+    }
+}
+
+/// One table, of which each key is read once; what is left over is unknown.
+pub(super) struct Reader<'t> {
+    table: &'t DeTable<'t>,
+    faults: &'t Faults<'t>,
+    known: BTreeSet<String>,
+}
+
+pub(super) type Place<'t> = &'t Spanned<DeValue<'t>>;
+
+impl<'t> Reader<'t> {
+    pub(super) fn new(table: &'t DeTable<'t>, faults: &'t Faults<'t>) -> Self {
+        Self { table, faults, known: BTreeSet::new() }
+    }
+
+    pub(super) fn value(&mut self, key: &str) -> Option<Place<'t>> {
+        self.known.insert(key.to_owned());
+        self.table.get(key)
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.table.keys().map(|key| key.get_ref().to_string()).collect()
+    }
+
+    pub(super) fn table(&mut self, key: &str) -> Option<Self> {
+        let place = self.value(key)?;
+        match place.get_ref() {
+            DeValue::Table(table) => Some(Reader::new(table, self.faults)),
+            _ => {
+                self.faults.add(place.span().start, format!("`{key}` is a table"));
+                None
+            }
+        }
+    }
+
+    /// Reads a text through `parse` into `target`.
+    pub(super) fn parsed<T>(&mut self, key: &str, target: &mut T, parse: impl Fn(&str) -> Result<T, String>) {
+        let Some(place) = self.value(key) else { return };
+        let at = place.span().start;
+        match place.get_ref() {
+            DeValue::String(text) => match parse(text) {
+                Ok(value) => *target = value,
+                Err(message) => self.faults.add(at, format!("{key}: {message}")),
+            },
+            _ => self.faults.add(at, format!("`{key}` is a text in quotes")),
+        }
+    }
+
+    /// Reads a whole number from 1.
+    pub(super) fn count(&mut self, key: &str, target: &mut usize) {
+        let Some(place) = self.value(key) else { return };
+        match json(place).as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0) {
+            Some(value) => *target = value,
+            None => self.faults.add(place.span().start, format!("`{key}` is a whole number from 1")),
+        }
+    }
+
+    /// Reports every key that nobody asked for.
+    pub(super) fn finish(self) {
+        for key in self.table.keys() {
+            let name = key.get_ref().as_ref();
+            if !self.known.contains(name) {
+                let near = crate::suggest::near(name, self.known.iter().map(String::as_str));
+                self.faults.add(key.span().start, format!("unknown key `{name}`{near}"));
+            }
+        }
+    }
+}
+
+/// The JSON value of a TOML value; dates and times become texts.
+pub(super) fn json(place: Place<'_>) -> Value {
+    match place.get_ref() {
+        DeValue::String(text) => Value::String(text.to_string()),
+        DeValue::Integer(number) => {
+            i64::from_str_radix(number.as_str(), number.radix()).map_or(Value::Null, Value::from)
+        }
+        DeValue::Float(number) => number.as_str().parse::<f64>().map_or(Value::Null, Value::from),
+        DeValue::Boolean(flag) => Value::Bool(*flag),
+        DeValue::Datetime(time) => Value::String(time.to_string()),
+        DeValue::Array(items) => items.iter().map(json).collect(),
+        DeValue::Table(table) => Value::Object(json_table(table)),
+    }
+}
+
+pub(super) fn json_table(table: &DeTable<'_>) -> Map<String, Value> {
+    table.iter().map(|(key, value)| (key.get_ref().to_string(), json(value))).collect()
+}
+
+/// The place of the value at a path with dots; as deep as it leads.
+pub(super) fn locate<'t>(mut place: Place<'t>, path: &str) -> Place<'t> {
+    for step in path.split(['.', '[', ']']).filter(|step| !step.is_empty()) {
+        let next = match place.get_ref() {
+            DeValue::Table(table) => table.get(step),
+            DeValue::Array(items) => step.parse::<usize>().ok().and_then(|index| items.get(index)),
+            _ => None,
+        };
+        let Some(next) = next else { break };
+        place = next;
+    }
+    place
+}

@@ -1,0 +1,165 @@
+//! `[defaults]` and `[[schedule]]`.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+use toml::de::DeValue;
+
+use super::Config;
+use super::decode::{Faults, Place, Reader, json, json_table, locate};
+use crate::policy::Delivery;
+use crate::registry::Registry;
+use crate::spec::ScheduleSpec;
+
+/// Policies that `[defaults]` may set for every schedule.
+const POLICIES: &[&str] = &["on_start", "misfire", "overlap", "retry", "timeout", "delivery", "jitter", "group"];
+
+/// Keys of the contract that later versions bring.
+const LATER: &[&str] = &["dst", "notify"];
+
+type Policies = Map<String, Value>;
+
+pub(super) fn defaults(reader: Option<&mut Reader<'_>>, faults: &Faults<'_>) -> Policies {
+    let mut policies = Policies::new();
+    let Some(reader) = reader else { return policies };
+    for key in POLICIES {
+        if let Some(place) = reader.value(key) {
+            policies.insert((*key).to_owned(), json(place));
+        }
+    }
+    for name in reader.names() {
+        if !POLICIES.contains(&name.as_str())
+            && let Some(place) = reader.value(&name)
+        {
+            let near = crate::suggest::near(&name, POLICIES.iter().copied());
+            faults.add(place.span().start, format!("`{name}` cannot stand in [defaults]{near}"));
+        }
+    }
+    policies
+}
+
+pub(super) fn read_all(
+    root: &mut Reader<'_>,
+    policies: &Policies,
+    config: &Config,
+    registry: &Registry,
+    faults: &Faults<'_>,
+) -> Vec<ScheduleSpec> {
+    let Some(place) = root.value("schedule") else { return Vec::new() };
+    let DeValue::Array(items) = place.get_ref() else {
+        faults.add(place.span().start, "schedules are written as [[schedule]], with double brackets");
+        return Vec::new();
+    };
+    let mut names = BTreeSet::new();
+    let mut specs = Vec::new();
+    for item in items {
+        let Some(spec) = read_one(item, policies, config, registry, faults) else { continue };
+        if !names.insert(spec.name.clone()) {
+            let at = locate(item, "name").span().start;
+            faults.add(at, format!("two schedules are named `{}`; choose another name for one of them", spec.name));
+        }
+        specs.push(spec);
+    }
+    specs
+}
+
+fn read_one(
+    item: Place<'_>,
+    policies: &Policies,
+    config: &Config,
+    registry: &Registry,
+    faults: &Faults<'_>,
+) -> Option<ScheduleSpec> {
+    let DeValue::Table(table) = item.get_ref() else {
+        faults.add(item.span().start, "schedules are written as [[schedule]], with double brackets");
+        return None;
+    };
+    let mut written = json_table(table);
+    let fault = |path: &str, message: String| faults.add(locate(item, path).span().start, message);
+    for key in ["name", "job", "trigger"] {
+        if !written.contains_key(key) {
+            fault("", format!("this schedule has no `{key}`"));
+            return None;
+        }
+    }
+    for key in LATER {
+        if written.remove(*key).is_some() {
+            fault(key, format!("`{key}` is not supported by this version; remove it"));
+        }
+    }
+    if let Some(runner) = written.remove("runner").filter(|runner| runner != "task") {
+        fault("runner", format!("runner = {runner} is not supported by this version; write runner = \"task\""));
+    }
+    if written.get("trigger").is_some_and(Value::is_array) {
+        fault("trigger", "a list of triggers is not supported by this version; write one table".into());
+        return None;
+    }
+    let attempts_written = [Some(&written), Some(policies)]
+        .into_iter()
+        .flatten()
+        .any(|table| table.get("retry").and_then(|retry| retry.get("attempts")).is_some());
+    let merged = merge(policies, written);
+    let parsed: Result<ScheduleSpec, _> = serde_path_to_error::deserialize(Value::Object(merged));
+    let mut spec = match parsed {
+        Ok(spec) => spec,
+        Err(error) => {
+            let path = error.path().to_string();
+            let prefix = if path == "." { String::new() } else { format!("{path}: ") };
+            let message = error.inner().to_string();
+            // An unknown key is best shown at the key itself.
+            let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+            let known: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
+            match unknown {
+                Some(key) => {
+                    let near = crate::suggest::near(key, known.into_iter());
+                    fault(&format!("{path}.{key}"), format!("unknown key `{key}`{near}"));
+                }
+                None => fault(&path, format!("{prefix}{message}")),
+            }
+            return None;
+        }
+    };
+    spec.trigger = spec.trigger.or_timezone(config.timezone);
+    if !attempts_written {
+        let once = spec.delivery == Delivery::AtMostOnce;
+        let of_kind = registry.kind(&spec.job).map_or(spec.retry.attempts, crate::registry::JobKind::default_attempts);
+        spec.retry.attempts = if once { 1 } else { of_kind };
+    }
+    check(&spec, config, registry, &fault);
+    Some(spec)
+}
+
+/// What needs more than the schedule itself: its group, its job's kind, that kind's parameters.
+fn check(spec: &ScheduleSpec, config: &Config, registry: &Registry, fault: &dyn Fn(&str, String)) {
+    if let Err(error) = spec.validate() {
+        let message = error.to_string();
+        let path = message.split(':').next().unwrap_or_default().to_owned();
+        fault(&path, message);
+    }
+    if let Some(group) = spec.group.as_ref().filter(|group| !config.groups.contains_key(*group)) {
+        let near = crate::suggest::near(group, config.groups.keys().map(String::as_str));
+        fault("group", format!("no group `{group}`; write its limit under [groups]{near}"));
+    }
+    match registry.kind(&spec.job) {
+        Err(error) => fault("job", error.to_string()),
+        Ok(kind) => {
+            if let Err(error) = kind.build(&spec.params) {
+                fault(&format!("params.{}", error.path()), error.to_string());
+            }
+        }
+    }
+}
+
+/// `over` wins; tables are merged key by key.
+fn merge(under: &Policies, over: Map<String, Value>) -> Map<String, Value> {
+    let mut merged = under.clone();
+    for (key, value) in over {
+        match (merged.get_mut(&key), value) {
+            (Some(Value::Object(below)), Value::Object(above)) if key != "params" => *below = merge(below, above),
+            (_, value) => {
+                merged.insert(key, value);
+            }
+        }
+    }
+    merged
+}

@@ -1,0 +1,105 @@
+//! The files that runs leave: output and artifacts, below one folder.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use crate::context::{RunInfo, is_plain_file_name};
+use crate::id::RunId;
+use crate::run::Artifact;
+
+/// The output of one run is cut after so many bytes.
+const OUTPUT_LIMIT: u64 = 4 * 1024 * 1024;
+
+/// Keeps output in `output/<run>.log` and artifacts in `artifacts/<schedule>/<time>-<run>-<name>`.
+#[derive(Debug, Clone)]
+pub struct Files {
+    root: PathBuf,
+}
+
+/// Why a file could not be kept.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FilesError {
+    /// The name is not a plain file name.
+    #[error("`{0}` is not a plain file name; use no separators and no leading dot")]
+    Name(String),
+    /// Reading or writing failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// What failed.
+        source: std::io::Error,
+    },
+}
+
+impl Files {
+    /// Files below `root`, which need not exist yet.
+    #[must_use]
+    pub fn below(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// Where a run's output is.
+    #[must_use]
+    pub fn output_path(&self, run_id: RunId) -> PathBuf {
+        self.root.join("output").join(format!("{run_id}.log"))
+    }
+
+    /// Appends one line to a run's output; beyond the limit lines are left out, and the place of the cut is marked.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn append_line(&self, run_id: RunId, line: &str) -> Result<(), FilesError> {
+        let path = self.output_path(run_id);
+        let append = || -> std::io::Result<()> {
+            let mut file = open_below(&path)?;
+            let length = file.metadata()?.len();
+            if length >= OUTPUT_LIMIT {
+                return Ok(());
+            }
+            writeln!(file, "{}", line.replace('\n', " "))?;
+            if length + line.len() as u64 + 1 >= OUTPUT_LIMIT {
+                writeln!(file, "(output beyond {OUTPUT_LIMIT} bytes is left out)")?;
+            }
+            Ok(())
+        };
+        append().map_err(|source| FilesError::Io { path: path.clone(), source })
+    }
+
+    /// Keeps an artifact; a repeated attempt's file replaces the earlier one.
+    ///
+    /// # Errors
+    /// When the name is not plain, or the file cannot be written.
+    pub fn keep(&self, run: &RunInfo, name: &str, content: &[u8]) -> Result<Artifact, FilesError> {
+        if !is_plain_file_name(name) {
+            return Err(FilesError::Name(name.to_owned()));
+        }
+        let id = run.run_id.as_uuid().simple().to_string();
+        let time = run.started_at.format("%Y%m%dT%H%M%SZ");
+        let folder = self.root.join("artifacts").join(run.schedule.as_str());
+        let path = folder.join(format!("{time}-{}-{name}", &id[id.len() - 8..]));
+        let part = path.with_extension("part");
+        let write = || -> std::io::Result<()> {
+            std::fs::create_dir_all(&folder)?;
+            std::fs::write(&part, content)?;
+            std::fs::rename(&part, &path)
+        };
+        write().map_err(|source| FilesError::Io { path: path.clone(), source })?;
+        Ok(Artifact { name: name.to_owned(), path, bytes: content.len() as u64 })
+    }
+}
+
+fn open_below(path: &Path) -> std::io::Result<std::fs::File> {
+    let open = || OpenOptions::new().create(true).append(true).open(path);
+    match open() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder)?;
+            }
+            open()
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,362 @@
+//! The way to a running engine for programs: commands, questions and the stream of events.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use tokio::sync::oneshot;
+
+use super::files::Files;
+use super::inbox::Inbox;
+use crate::bus::{Bus, Subscription};
+use crate::clock::Clock;
+use crate::context::PruneRule;
+use crate::engine::{Command, EngineStatus, Input, Refusal, Reply, ReplyTo, TriggerRequest};
+use crate::event::{Event, Recorded};
+use crate::id::{NodeId, RunId, ScheduleName, Seq};
+use crate::query::{HistoryFilter, ScheduleView};
+use crate::registry::{ParamError, Registry};
+use crate::run::{HistoryRow, RunRecord};
+use crate::store::{Query, StoreError};
+
+/// Why a request to the engine failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The engine refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The parameters do not fit the job's kind.
+    #[error(transparent)]
+    Params(#[from] ParamError),
+    /// There is no such run.
+    #[error("no run {0}")]
+    UnknownRun(RunId),
+    /// The store could not be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The engine has ended.
+    #[error("the scheduler has stopped")]
+    Stopped,
+}
+
+type Answer = Result<Reply, Refusal>;
+
+/// Open questions, by number.
+#[derive(Default)]
+pub(super) struct Replies {
+    open: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    next: AtomicU64,
+}
+
+impl Replies {
+    fn open(&self) -> (ReplyTo, oneshot::Receiver<Answer>) {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        self.lock().insert(number, sender);
+        (ReplyTo(number), receiver)
+    }
+
+    pub(super) fn answer(&self, to: ReplyTo, answer: Answer) {
+        if let Some(sender) = self.lock().remove(&to.0) {
+            // Whoever asked may have gone.
+            let _ = sender.send(answer);
+        }
+    }
+
+    /// Whoever still waits learns that the engine has ended.
+    pub(super) fn close(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Answer>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) struct Shared {
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) replies: Replies,
+    pub(super) bus: Bus,
+    pub(super) query: Arc<dyn Query>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) files: Option<Files>,
+    pub(super) node: NodeId,
+}
+
+/// A running engine. Clones are cheap and name the same engine.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("node", &self.shared.node).finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    async fn ask(&self, command: Command) -> Result<Reply, EngineError> {
+        let (to, answer) = self.shared.replies.open();
+        self.shared.inbox.push(Input::Command(to, command));
+        Ok(answer.await.map_err(|_| EngineError::Stopped)??)
+    }
+
+    async fn ask_run(&self, command: Command) -> Result<RunId, EngineError> {
+        match self.ask(command).await? {
+            Reply::Run(run_id) => Ok(run_id),
+            _ => Err(EngineError::Stopped),
+        }
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&dyn Query) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let query = self.shared.query.clone();
+        let answer = tokio::task::spawn_blocking(move || ask(&*query)).await;
+        Ok(answer.map_err(|_| EngineError::Stopped)??)
+    }
+
+    /// Runs a schedule now. When this returns, the run is durable.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] while a run is open, unless the schedule's overlap policy or `queue` allows it;
+    /// [`EngineError::Params`] when the changed parameters do not fit.
+    pub async fn trigger(&self, request: TriggerRequest) -> Result<RunId, EngineError> {
+        if !request.params.is_empty() {
+            let name = request.schedule.clone();
+            let row =
+                self.read(move |query| Ok(query.schedules()?.into_iter().find(|row| *row.name() == name))).await?;
+            if let Some(row) = row {
+                let mut params = row.spec.params;
+                params.extend(request.params.clone());
+                self.shared.registry.check(&row.spec.job, &params)?;
+            }
+        }
+        self.ask_run(Command::Trigger(request)).await
+    }
+
+    /// Runs a finished run again, as a new run linked to it.
+    ///
+    /// # Errors
+    /// When the run is unknown or open, or its schedule has an open run.
+    pub async fn retry(&self, run_id: RunId, by: impl Into<String>) -> Result<RunId, EngineError> {
+        let run = self.run(run_id).await?;
+        self.ask_run(Command::Retry { run, by: by.into() }).await
+    }
+
+    /// Runs a fire that was missed or skipped.
+    ///
+    /// # Errors
+    /// [`Refusal::NotRecoverable`] when the fire is not recorded so.
+    pub async fn recover(
+        &self,
+        schedule: ScheduleName,
+        at: DateTime<Utc>,
+        by: impl Into<String>,
+    ) -> Result<RunId, EngineError> {
+        let range = self.read(move |query| query.range_of(&schedule, at)).await?.ok_or(Refusal::NotRecoverable)?;
+        self.ask_run(Command::Recover { range, at, by: by.into() }).await
+    }
+
+    /// Stops a run: one that waits ends at once, one that runs is asked, then dropped.
+    ///
+    /// # Errors
+    /// [`Refusal::NotOpen`] when it has ended.
+    pub async fn cancel(&self, run_id: RunId) -> Result<(), EngineError> {
+        self.ask(Command::Cancel { run_id }).await.map(drop)
+    }
+
+    /// Pauses a schedule; manual runs still work.
+    ///
+    /// # Errors
+    /// When there is no such schedule.
+    pub async fn pause(
+        &self,
+        schedule: ScheduleName,
+        by: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Result<(), EngineError> {
+        self.ask(Command::Pause { schedule, by: by.into(), reason: reason.into() }).await.map(drop)
+    }
+
+    /// Resumes a schedule; the fires meanwhile are recorded as skipped.
+    ///
+    /// # Errors
+    /// When there is no such schedule.
+    pub async fn resume(&self, schedule: ScheduleName, by: impl Into<String>) -> Result<(), EngineError> {
+        self.ask(Command::Resume { schedule, by: by.into() }).await.map(drop)
+    }
+
+    /// Starts or stops dispatching. Lasts over restarts; doing it twice is doing it once.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn set_dispatch(&self, run: bool, by: impl Into<String>) -> Result<(), EngineError> {
+        self.ask(Command::Dispatch { run, by: by.into() }).await.map(drop)
+    }
+
+    /// How the engine is, with the soonest `upcoming` fires.
+    ///
+    /// # Errors
+    /// When the engine has ended.
+    pub async fn status(&self, upcoming: usize) -> Result<EngineStatus, EngineError> {
+        match self.ask(Command::Status { upcoming }).await? {
+            Reply::Status(status) => Ok(status),
+            _ => Err(EngineError::Stopped),
+        }
+    }
+
+    /// Runs and ranges, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn history(&self, filter: HistoryFilter) -> Result<Vec<HistoryRow>, EngineError> {
+        self.read(move |query| query.history(&filter)).await
+    }
+
+    /// One run.
+    ///
+    /// # Errors
+    /// When there is no such run.
+    pub async fn run(&self, run_id: RunId) -> Result<RunRecord, EngineError> {
+        self.read(move |query| query.run(run_id)).await?.ok_or(EngineError::UnknownRun(run_id))
+    }
+
+    /// Waits until a run is final.
+    ///
+    /// # Errors
+    /// When there is no such run, or the engine ends first.
+    pub async fn wait(&self, run_id: RunId) -> Result<RunRecord, EngineError> {
+        let after = self.read(|query| query.last_seq()).await?;
+        let mut events = self.subscribe(Some(after));
+        let mut record = self.run(run_id).await?;
+        while !record.state.is_final() {
+            let event = events.next().await.ok_or(EngineError::Stopped)?;
+            if matches!(&event.event, Event::RunFinished { run_id: ended, .. } if *ended == run_id) {
+                record = self.run(run_id).await?;
+            }
+        }
+        Ok(record)
+    }
+
+    /// Every configured schedule, in the order of names.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn schedules(&self) -> Result<Vec<ScheduleView>, EngineError> {
+        self.read(|query| views(query)).await
+    }
+
+    /// Committed events after `after`, then what happens; without it, only what happens from now on.
+    #[must_use]
+    pub fn subscribe(&self, after: Option<Seq>) -> Subscription {
+        self.shared.bus.subscribe(self.shared.query.clone(), after)
+    }
+
+    /// Announces an event without keeping it.
+    pub fn announce(&self, event: Event) {
+        let ts = self.shared.clock.now().utc;
+        self.shared.bus.announce(Recorded { ts, event, seq: None });
+    }
+
+    /// Keeps an event.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn note(&self, event: Event) -> Result<(), EngineError> {
+        self.ask(Command::Note(event)).await.map(drop)
+    }
+
+    /// Remembers how far a sink has read.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn mark(&self, sink: impl Into<String>, seq: Seq) -> Result<(), EngineError> {
+        self.ask(Command::Mark { sink: sink.into(), seq }).await.map(drop)
+    }
+
+    /// Removes old history; gives the number of runs and ranges.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn prune(&self, rule: PruneRule) -> Result<(u64, u64), EngineError> {
+        match self.ask(Command::Prune(rule)).await? {
+            Reply::Pruned { runs, ranges } => Ok((runs, ranges)),
+            _ => Err(EngineError::Stopped),
+        }
+    }
+
+    /// Keeps a value for a schedule's jobs.
+    ///
+    /// # Errors
+    /// When there is no such schedule.
+    pub async fn put_state(&self, schedule: ScheduleName, key: String, value: Value) -> Result<(), EngineError> {
+        self.ask(Command::PutState { schedule, key, value }).await.map(drop)
+    }
+
+    /// A value kept for a schedule's jobs.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn state(&self, schedule: ScheduleName, key: String) -> Result<Option<Value>, EngineError> {
+        self.read(move |query| query.state(&schedule, &key)).await
+    }
+
+    /// The job kinds this engine runs.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.shared.registry
+    }
+
+    /// Where runs keep output and artifacts.
+    #[must_use]
+    pub fn files(&self) -> Option<&Files> {
+        self.shared.files.as_ref()
+    }
+
+    /// The engine's clock.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.shared.clock
+    }
+
+    /// The reader beside the engine's store.
+    #[must_use]
+    pub fn query(&self) -> &Arc<dyn Query> {
+        &self.shared.query
+    }
+
+    /// Runs a schedule now with these parameters, for a job.
+    pub(super) async fn trigger_for(
+        &self,
+        schedule: ScheduleName,
+        params: Map<String, Value>,
+        by: String,
+    ) -> Result<RunId, EngineError> {
+        self.trigger(TriggerRequest { params, ..TriggerRequest::new(schedule, by) }).await
+    }
+}
+
+/// Every configured schedule as readers see it.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn views(query: &dyn Query) -> Result<Vec<ScheduleView>, StoreError> {
+    let stopped = query.dispatch()?.is_some();
+    let mut views = Vec::new();
+    for row in query.schedules()?.into_iter().filter(|row| !row.retired) {
+        let (last, open) = query.activity(row.name())?;
+        let held = row.paused.is_some() || stopped;
+        let trigger = row.spec.trigger.compile().ok().filter(|_| !held);
+        let next = trigger.and_then(|trigger| trigger.next_after(row.cursor));
+        let (name, version, cursor) = (row.name().clone(), row.version, row.cursor);
+        views.push(ScheduleView { name, spec: row.spec, version, cursor, next, last, paused: row.paused, open });
+    }
+    Ok(views)
+}

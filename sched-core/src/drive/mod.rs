@@ -1,0 +1,14 @@
+//! Drives the machine in a real process: one thread steps it, one writes to the store, jobs run elsewhere.
+//!
+//! Must not know: HTTP, TOML, concrete jobs.
+
+mod files;
+mod handle;
+mod inbox;
+mod port;
+mod scheduler;
+mod writer;
+
+pub use files::{Files, FilesError};
+pub use handle::{EngineError, Handle, views};
+pub use scheduler::{Scheduler, SchedulerBuilder, StartError};

@@ -1,0 +1,98 @@
+//! Answers what jobs ask of their scheduler.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use super::handle::Handle;
+use crate::async_trait;
+use crate::context::{JobPort, PortError, PortReply, PortRequest, RunInfo};
+use crate::event::Event;
+use crate::id::RunId;
+use crate::run::Artifact;
+
+/// The port of every run of one engine.
+#[derive(Default)]
+pub(super) struct EnginePort {
+    handle: OnceLock<Handle>,
+    artifacts: Mutex<HashMap<RunId, Vec<Artifact>>>,
+}
+
+impl EnginePort {
+    pub(super) fn connect(self: &Arc<Self>, handle: Handle) {
+        // Connected once, by the builder.
+        let _ = self.handle.set(handle);
+    }
+
+    /// The files that a run has kept; forgets them.
+    pub(super) fn take_artifacts(&self, run_id: RunId) -> Vec<Artifact> {
+        self.artifacts.lock().unwrap_or_else(PoisonError::into_inner).remove(&run_id).unwrap_or_default()
+    }
+}
+
+#[async_trait]
+impl JobPort for EnginePort {
+    async fn call(&self, run: &RunInfo, request: PortRequest) -> Result<PortReply, PortError> {
+        let handle = self.handle.get().ok_or_else(|| PortError::new("the scheduler is not up yet"))?;
+        let fail = |error: super::EngineError| PortError::new(error.to_string());
+        let by = || format!("job:{}", run.schedule);
+        Ok(match request {
+            PortRequest::History { filter } => PortReply::History { rows: handle.history(filter).await.map_err(fail)? },
+            PortRequest::Schedules => PortReply::Schedules { schedules: handle.schedules().await.map_err(fail)? },
+            PortRequest::Retry { run_id } => PortReply::Run { run_id: handle.retry(run_id, by()).await.map_err(fail)? },
+            PortRequest::Recover { schedule, nominal_at } => {
+                PortReply::Run { run_id: handle.recover(schedule, nominal_at, by()).await.map_err(fail)? }
+            }
+            PortRequest::Trigger { schedule, params } => {
+                PortReply::Run { run_id: handle.trigger_for(schedule, params, by()).await.map_err(fail)? }
+            }
+            PortRequest::Pause { schedule, reason } => {
+                handle.pause(schedule, by(), reason).await.map_err(fail)?;
+                PortReply::Done
+            }
+            PortRequest::Resume { schedule } => {
+                handle.resume(schedule, by()).await.map_err(fail)?;
+                PortReply::Done
+            }
+            PortRequest::Prune { rule } => {
+                let (runs, ranges) = handle.prune(rule).await.map_err(fail)?;
+                PortReply::Pruned { runs, ranges }
+            }
+            PortRequest::StateGet { key } => {
+                PortReply::State { value: handle.state(run.schedule.clone(), key).await.map_err(fail)? }
+            }
+            PortRequest::StatePut { key, value } => {
+                handle.put_state(run.schedule.clone(), key, value).await.map_err(fail)?;
+                PortReply::Done
+            }
+            PortRequest::Progress { percent, text } => {
+                let schedule = run.schedule.clone();
+                handle.announce(Event::Progress { schedule, run_id: run.run_id, percent, text });
+                PortReply::Done
+            }
+            PortRequest::Log { line } => {
+                if let Some(files) = handle.files().cloned() {
+                    let run_id = run.run_id;
+                    blocking(move || files.append_line(run_id, &line)).await?;
+                }
+                PortReply::Done
+            }
+            PortRequest::Artifact { name, content } => {
+                let files = handle.files().cloned();
+                let files =
+                    files.ok_or_else(|| PortError::new("this scheduler keeps no files: give it a data folder"))?;
+                let info = run.clone();
+                let artifact = blocking(move || files.keep(&info, &name, &content)).await?;
+                let mut kept = self.artifacts.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.entry(run.run_id).or_default().push(artifact.clone());
+                PortReply::Artifact { artifact }
+            }
+        })
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, super::FilesError> + Send + 'static,
+) -> Result<T, PortError> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(|error| PortError::new(error.to_string()))?;
+    done.map_err(|error| PortError::new(error.to_string()))
+}

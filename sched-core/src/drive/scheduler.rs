@@ -1,0 +1,364 @@
+//! Puts an engine together, runs it, and takes it down.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::files::Files;
+use super::handle::{Handle, Replies, Shared};
+use super::inbox::Inbox;
+use super::port::EnginePort;
+use super::writer::Writer;
+use crate::bus::Bus;
+use crate::clock::{Clock, Now, SystemClock};
+use crate::context::RunContext;
+use crate::engine::{Assignment, Effect, EngineConfig, Firmness, Input, Machine, StartOptions};
+use crate::id::{NodeId, RunId};
+use crate::registry::Registry;
+use crate::runner::{Attempt, Runner, TaskRunner};
+use crate::spec::{ScheduleSpec, SpecError};
+use crate::store::{Store, StoreError};
+
+/// Why an engine could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A schedule cannot work.
+    #[error("schedule `{schedule}`: {source}")]
+    Spec {
+        /// The schedule.
+        schedule: String,
+        /// What is wrong.
+        source: SpecError,
+    },
+    /// A schedule's parameters do not fit its job.
+    #[error("schedule `{schedule}`: {source}")]
+    Params {
+        /// The schedule.
+        schedule: String,
+        /// What is wrong.
+        source: crate::registry::ParamError,
+    },
+    /// Two schedules have one name.
+    #[error("two schedules are named `{0}`; names are identities, choose another for one of them")]
+    Duplicate(String),
+    /// A schedule is in a group that has no limit.
+    #[error("schedule `{schedule}`: no group `{group}`; give it a limit with `group_limit`")]
+    Group {
+        /// The schedule.
+        schedule: String,
+        /// The group.
+        group: String,
+    },
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A thread or a file descriptor could not be had.
+    #[error("the system refused a thread or a descriptor: {0}")]
+    System(#[from] std::io::Error),
+    /// There is no runtime for jobs.
+    #[error("no tokio runtime: call `start` inside one, or give one with `runtime`")]
+    NoRuntime,
+}
+
+/// Describes an engine before it runs.
+pub struct SchedulerBuilder {
+    store: Box<dyn Store>,
+    registry: Registry,
+    schedules: Vec<ScheduleSpec>,
+    max_concurrent_runs: usize,
+    groups: BTreeMap<String, usize>,
+    data_dir: Option<PathBuf>,
+    runtime: Option<tokio::runtime::Handle>,
+    runner: Option<Arc<dyn Runner>>,
+    options: StartOptions,
+    node: NodeId,
+}
+
+impl std::fmt::Debug for SchedulerBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SchedulerBuilder").field("schedules", &self.schedules).finish_non_exhaustive()
+    }
+}
+
+/// A running engine; dropping it without [`Scheduler::shutdown`] is like a crash: what runs is recorded as lost
+/// at the next start.
+#[derive(Debug)]
+pub struct Scheduler {
+    handle: Handle,
+    drive: JoinHandle<()>,
+    writer: JoinHandle<()>,
+}
+
+impl Scheduler {
+    /// Begins to describe an engine on this store.
+    pub fn builder(store: impl Store + 'static) -> SchedulerBuilder {
+        SchedulerBuilder {
+            store: Box::new(store),
+            registry: Registry::new(),
+            schedules: Vec::new(),
+            max_concurrent_runs: 64,
+            groups: BTreeMap::new(),
+            data_dir: None,
+            runtime: None,
+            runner: None,
+            options: StartOptions::default(),
+            node: NodeId::random(),
+        }
+    }
+
+    /// The way to this engine.
+    #[must_use]
+    pub const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Claims nothing more, gives running jobs `grace` to end, and ends. What it drained loses no attempt.
+    pub async fn shutdown(self, grace: Duration) {
+        self.handle.shared.inbox.push(Input::Drain(grace));
+        let (drive, writer) = (self.drive, self.writer);
+        let ended = tokio::task::spawn_blocking(move || (drive.join(), writer.join())).await;
+        self.handle.shared.bus.close();
+        if !matches!(ended, Ok((Ok(()), Ok(())))) {
+            tracing::error!("a thread of the scheduler ended by a panic");
+        }
+    }
+}
+
+impl SchedulerBuilder {
+    /// The job kinds it can run.
+    #[must_use]
+    pub fn registry(mut self, registry: Registry) -> Self {
+        self.registry = registry;
+        self
+    }
+
+    /// Adds one schedule. Schedules stored earlier and not added now are retired; their history stays.
+    #[must_use]
+    pub fn schedule(mut self, spec: ScheduleSpec) -> Self {
+        self.schedules.push(spec);
+        self
+    }
+
+    /// Adds many schedules.
+    #[must_use]
+    pub fn schedules(mut self, specs: impl IntoIterator<Item = ScheduleSpec>) -> Self {
+        self.schedules.extend(specs);
+        self
+    }
+
+    /// At most so many runs at once; 64 unless set.
+    #[must_use]
+    pub const fn max_concurrent_runs(mut self, limit: usize) -> Self {
+        self.max_concurrent_runs = limit;
+        self
+    }
+
+    /// At most so many runs at once in a concurrency group.
+    #[must_use]
+    pub fn group_limit(mut self, group: impl Into<String>, limit: usize) -> Self {
+        self.groups.insert(group.into(), limit);
+        self
+    }
+
+    /// Where runs keep output and artifacts; without it they keep none.
+    #[must_use]
+    pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(path.into());
+        self
+    }
+
+    /// The runtime whose timers and sockets jobs use; the current one unless set.
+    #[must_use]
+    pub fn runtime(mut self, runtime: tokio::runtime::Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Where jobs run; in this process unless set.
+    #[must_use]
+    pub fn runner(mut self, runner: Arc<dyn Runner>) -> Self {
+        self.runner = Some(runner);
+        self
+    }
+
+    /// How this start differs from an ordinary one.
+    #[must_use]
+    pub const fn start_options(mut self, options: StartOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Takes over the store and begins. When it returns, the downtime is accounted for.
+    ///
+    /// # Errors
+    /// When a schedule or the store cannot work; then nothing was changed.
+    pub fn start(mut self) -> Result<Scheduler, StartError> {
+        self.check()?;
+        let runtime = match self.runtime.take() {
+            Some(runtime) => runtime,
+            None => tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?,
+        };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let registry = Arc::new(self.registry);
+        let snapshot = self.store.load()?;
+        let config = EngineConfig {
+            node: self.node,
+            max_concurrent_runs: self.max_concurrent_runs,
+            groups: self.groups,
+            seed: u64::from_le_bytes(first_eight(self.node)),
+        };
+        let (mut machine, effects) = Machine::start(config, clock.now(), snapshot, &self.schedules, self.options)
+            .map_err(|source| StartError::Spec { schedule: "stored".into(), source })?;
+        let inbox = Arc::new(Inbox::new()?);
+        let effects = commit_first(&mut *self.store, &mut machine, clock.now(), effects)?;
+        let shared = Arc::new(Shared {
+            inbox: inbox.clone(),
+            replies: Replies::default(),
+            bus: Bus::new(),
+            query: self.store.reader(),
+            registry: registry.clone(),
+            clock: clock.clone(),
+            files: self.data_dir.map(Files::below),
+            node: self.node,
+        });
+        let handle = Handle { shared: shared.clone() };
+        let port = Arc::new(EnginePort::default());
+        port.connect(handle.clone());
+        let writer = Arc::new(Writer::default());
+        let runner = self.runner.unwrap_or_else(|| Arc::new(TaskRunner::new(registry, runtime)));
+        let driver =
+            Driver { machine, shared, writer: writer.clone(), runner, port, cancels: Arc::default(), drained: false };
+        let store = self.store;
+        let bus = handle.shared.bus.clone();
+        let writing =
+            std::thread::Builder::new().name("sched-writer".into()).spawn(move || writer.run(store, &inbox, &bus))?;
+        let driving = std::thread::Builder::new().name("sched-drive".into()).spawn(move || driver.run(effects))?;
+        Ok(Scheduler { handle, drive: driving, writer: writing })
+    }
+
+    fn check(&self) -> Result<(), StartError> {
+        let mut names = std::collections::BTreeSet::new();
+        for spec in &self.schedules {
+            let schedule = spec.name.to_string();
+            spec.validate().map_err(|source| StartError::Spec { schedule: schedule.clone(), source })?;
+            if self.runner.is_none() {
+                let checked = self.registry.check(&spec.job, &spec.params);
+                checked.map_err(|source| StartError::Params { schedule: schedule.clone(), source })?;
+            }
+            if let Some(group) = spec.group.as_ref().filter(|group| !self.groups.contains_key(*group)) {
+                return Err(StartError::Group { schedule, group: group.clone() });
+            }
+            if !names.insert(&spec.name) {
+                return Err(StartError::Duplicate(schedule));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes the first writes durable before anything else: who reads the store after the start finds its schedules.
+fn commit_first(
+    store: &mut dyn Store,
+    machine: &mut Machine,
+    now: Now,
+    effects: Vec<Effect>,
+) -> Result<Vec<Effect>, StoreError> {
+    let (mut tokens, mut writes, mut rest) = (Vec::new(), Vec::new(), Vec::new());
+    for effect in effects {
+        match effect {
+            Effect::Write(token, write) => {
+                tokens.push(token);
+                writes.push(write);
+            }
+            other => rest.push(other),
+        }
+    }
+    let committed = store.commit(&writes)?;
+    for (token, receipt) in tokens.into_iter().zip(committed.receipts) {
+        if let Some(token) = token {
+            rest.extend(machine.step(now, Input::Written(token, receipt)));
+        }
+    }
+    Ok(rest)
+}
+
+fn first_eight(node: NodeId) -> [u8; 8] {
+    let uuid = node.as_uuid();
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&uuid.as_bytes()[8..]);
+    bytes
+}
+
+/// The thread that steps the machine and performs its effects. It waits for nothing but inputs and time.
+struct Driver {
+    machine: Machine,
+    shared: Arc<Shared>,
+    writer: Arc<Writer>,
+    runner: Arc<dyn Runner>,
+    port: Arc<EnginePort>,
+    cancels: Arc<Mutex<HashMap<RunId, CancellationToken>>>,
+    drained: bool,
+}
+
+impl Driver {
+    fn run(mut self, first: Vec<Effect>) {
+        self.perform(first);
+        while !self.drained {
+            let inputs = self.shared.inbox.take();
+            let idle = inputs.is_empty();
+            for input in inputs.into_iter().chain(idle.then_some(Input::Wake)) {
+                let effects = self.machine.step(self.shared.clock.now(), input);
+                self.perform(effects);
+            }
+            if !self.drained {
+                let wait = self.machine.wake_after(self.shared.clock.now());
+                self.shared.inbox.wait(wait);
+            }
+        }
+        self.writer.close();
+        self.shared.replies.close();
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Write(token, write) => self.writer.push(token, write),
+                Effect::Start(assignment) => self.start(assignment),
+                Effect::Stop(run_id, Firmness::Ask) => {
+                    if let Some(cancel) = lock(&self.cancels).get(&run_id) {
+                        cancel.cancel();
+                    }
+                }
+                Effect::Stop(run_id, Firmness::Drop) => self.runner.drop_attempt(run_id),
+                Effect::Reply(to, answer) => self.shared.replies.answer(to, answer),
+                Effect::Drained => self.drained = true,
+            }
+        }
+    }
+
+    fn start(&self, assignment: Assignment) {
+        let Assignment { info, params } = assignment;
+        let (run_id, fence) = (info.run_id, info.fence);
+        let cancel = CancellationToken::new();
+        lock(&self.cancels).insert(run_id, cancel.clone());
+        let ctx = RunContext::new(info, cancel, self.port.clone(), self.shared.clock.clone());
+        let (inbox, port, cancels) = (self.shared.inbox.clone(), self.port.clone(), self.cancels.clone());
+        let report = Box::new(move |outcome| {
+            lock(&cancels).remove(&run_id);
+            let artifacts = port.take_artifacts(run_id);
+            inbox.push(Input::Ended { run_id, fence, outcome, artifacts });
+        });
+        self.runner.start(Attempt { ctx, params, report });
+    }
+}
+
+fn lock(
+    cancels: &Mutex<HashMap<RunId, CancellationToken>>,
+) -> std::sync::MutexGuard<'_, HashMap<RunId, CancellationToken>> {
+    cancels.lock().unwrap_or_else(PoisonError::into_inner)
+}

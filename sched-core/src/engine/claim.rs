@@ -1,0 +1,191 @@
+//! Gives free places to waiting runs, and starts the claimed ones.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::settle::StopCause;
+use super::{Assignment, Effect, Firmness, Machine, Pending, Phase};
+use crate::clock::Now;
+use crate::context::RunInfo;
+use crate::event::Event;
+use crate::id::RunId;
+use crate::policy::Overlap;
+use crate::run::{Reason, RunState};
+use crate::store::{Intent, Receipt};
+
+impl Machine {
+    pub(super) fn can_claim(&self) -> bool {
+        !self.store_failing
+            && self.draining.is_none()
+            && self.dispatch.is_none()
+            && self.places < self.config.max_concurrent_runs
+    }
+
+    pub(super) fn claim_ready(&mut self, now: Now) {
+        while self.can_claim() {
+            let Some(key) = self.ready.first().copied().filter(|(at, _)| *at <= now.utc) else { break };
+            self.ready.remove(&key);
+            if self.park(key) {
+                continue;
+            }
+            self.claim(now, key.1);
+        }
+    }
+
+    /// Sets a run aside that waits for its schedule or its group.
+    fn park(&mut self, key: (DateTime<Utc>, RunId)) -> bool {
+        let Some(run) = self.runs.get(&key.1) else { return true };
+        let Some(schedule) = self.schedules.get_mut(&run.record.schedule) else { return true };
+        if schedule.busy > 0 && schedule.row.spec.overlap != Overlap::Allow {
+            schedule.waiting.insert(key);
+            return true;
+        }
+        let group = schedule.row.spec.group.as_ref().and_then(|name| self.groups.get_mut(name));
+        match group {
+            Some(group) if group.busy >= group.limit => group.waiting.insert(key),
+            _ => false,
+        }
+    }
+
+    fn claim(&mut self, now: Now, run_id: RunId) {
+        self.take_place(run_id);
+        let Some(run) = self.runs.get_mut(&run_id) else { return };
+        run.phase = Phase::Claiming;
+        let record = &mut run.record;
+        record.attempt += 1;
+        record.started_at = Some(now.utc);
+        let expires = run.expires.take();
+        let event = Event::RunStarted {
+            schedule: record.schedule.clone(),
+            job: record.job.clone(),
+            run_id,
+            nominal_at: record.nominal_at,
+            origin: record.origin,
+            attempt: record.attempt,
+        };
+        let intent = Intent::Claim { run_id, attempt: record.attempt, node: self.config.node, at: now.utc };
+        if let Some(at) = expires {
+            self.expiries.remove(&(at, run_id));
+        }
+        self.write_then(now, intent, vec![event], Pending::Claim(run_id));
+    }
+
+    pub(super) fn claimed(&mut self, now: Now, run_id: RunId, receipt: &Receipt) {
+        let Receipt::Claimed(fence) = receipt else {
+            self.release_place(run_id);
+            self.forget(run_id);
+            return;
+        };
+        let Some(run) = self.runs.get_mut(&run_id) else { return };
+        let Some(schedule) = self.schedules.get(&run.record.schedule) else { return };
+        run.phase = Phase::Running;
+        run.started = now.mono;
+        run.record.fence = *fence;
+        run.record.state = RunState::Running;
+        run.record.node = Some(self.config.node);
+        let timeout = schedule.row.spec.timeout;
+        let deadline = now.mono + timeout;
+        run.deadline = Some(deadline);
+        let record = &run.record;
+        let info = RunInfo {
+            run_id,
+            schedule: record.schedule.clone(),
+            job: record.job.clone(),
+            nominal_at: record.nominal_at,
+            origin: record.origin,
+            attempt: record.attempt,
+            fence: *fence,
+            started_at: record.started_at.unwrap_or(now.utc),
+            deadline: TimeDelta::from_std(timeout).ok().and_then(|limit| now.utc.checked_add_signed(limit)),
+        };
+        let params = record.params.clone();
+        let stop = run.stop.map(|(cause, _)| cause);
+        self.deadlines.insert((deadline, run_id));
+        self.effects.push(Effect::Start(Assignment { info, params }));
+        if let Some(cause) = stop {
+            self.stop(now, run_id, cause);
+        }
+    }
+
+    pub(super) fn take_place(&mut self, run_id: RunId) {
+        self.places += 1;
+        let Some(run) = self.runs.get(&run_id) else { return };
+        let Some(schedule) = self.schedules.get_mut(&run.record.schedule) else { return };
+        schedule.busy += 1;
+        if let Some(group) = schedule.row.spec.group.as_ref().and_then(|name| self.groups.get_mut(name)) {
+            group.busy += 1;
+        }
+    }
+
+    /// Frees a place and lets those that waited for it try again.
+    pub(super) fn release_place(&mut self, run_id: RunId) {
+        self.places -= 1;
+        let Some(run) = self.runs.get(&run_id) else { return };
+        let Some(schedule) = self.schedules.get_mut(&run.record.schedule) else { return };
+        schedule.busy -= 1;
+        if let Some(key) = schedule.waiting.pop_first() {
+            self.ready.insert(key);
+        }
+        if let Some(group) = schedule.row.spec.group.as_ref().and_then(|name| self.groups.get_mut(name)) {
+            group.busy -= 1;
+            if let Some(key) = group.waiting.pop_first() {
+                self.ready.insert(key);
+            }
+        }
+    }
+
+    /// Takes a run out of memory.
+    pub(super) fn forget(&mut self, run_id: RunId) {
+        let Some(run) = self.runs.remove(&run_id) else { return };
+        let key = (run.record.not_before, run_id);
+        self.ready.remove(&key);
+        if let Some(at) = run.deadline {
+            self.deadlines.remove(&(at, run_id));
+        }
+        if let Some(at) = run.expires {
+            self.expiries.remove(&(at, run_id));
+        }
+        if let Some(schedule) = self.schedules.get_mut(&run.record.schedule) {
+            schedule.open.remove(&run_id);
+            schedule.waiting.remove(&key);
+            if let Some(group) = schedule.row.spec.group.as_ref().and_then(|name| self.groups.get_mut(name)) {
+                group.waiting.remove(&key);
+            }
+        }
+    }
+
+    /// Ends queued runs whose window has passed.
+    pub(super) fn expire_waiting(&mut self, now: Now) {
+        while let Some((at, run_id)) = self.expiries.first().copied().filter(|(at, _)| *at < now.utc) {
+            self.expiries.remove(&(at, run_id));
+            if self.runs.get(&run_id).is_some_and(|run| run.phase == Phase::Queued) {
+                self.end_queued(now, run_id, RunState::Missed, Reason::Window);
+            }
+        }
+    }
+
+    /// Tells a run to stop; one that waits ends at once.
+    pub(super) fn stop(&mut self, now: Now, run_id: RunId, cause: StopCause) {
+        let Some(run) = self.runs.get_mut(&run_id) else { return };
+        match run.phase {
+            Phase::Queued => {
+                let reason = if cause == StopCause::Replaced { Reason::Replaced } else { Reason::Requested };
+                self.end_queued(now, run_id, RunState::Cancelled, reason);
+            }
+            Phase::Claiming => run.stop = Some((cause, None)),
+            Phase::Running if run.stop.is_none_or(|(_, told)| told.is_none()) => {
+                run.stop = Some((cause, Some(Firmness::Ask)));
+                self.move_deadline(run_id, now.mono + super::end::ASK_GRACE);
+                self.effects.push(Effect::Stop(run_id, Firmness::Ask));
+            }
+            Phase::Running | Phase::Abandoned => {}
+        }
+    }
+
+    pub(super) fn move_deadline(&mut self, run_id: RunId, to: std::time::Duration) {
+        let Some(run) = self.runs.get_mut(&run_id) else { return };
+        if let Some(old) = run.deadline.replace(to) {
+            self.deadlines.remove(&(old, run_id));
+        }
+        self.deadlines.insert((to, run_id));
+    }
+}

@@ -1,0 +1,283 @@
+//! The engine: a synchronous state machine, `step(now, input) -> effects`, and the drivers that perform effects.
+//!
+//! The machine's memory runs ahead of the store by the writes it has asked for. Writes commit in the order they
+//! were asked for, and nothing is started, answered or announced before its write is durable. Must not know:
+//! SQL, HTTP, TOML, concrete jobs.
+
+mod claim;
+mod command;
+mod end;
+mod fires;
+mod plan;
+mod settle;
+mod start;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+pub use command::{Command, EngineStatus, Refusal, Reply, TriggerRequest};
+pub use start::StartOptions;
+
+use crate::clock::Now;
+use crate::context::RunInfo;
+use crate::event::Event;
+use crate::id::{Fence, IdSource, NodeId, RunId, ScheduleName};
+use crate::query::Hold;
+use crate::run::{Artifact, Outcome, RangeRecord, RunRecord};
+use crate::store::{Intent, Receipt, ScheduleRow, Write};
+use crate::trigger::Trigger;
+use settle::StopCause;
+
+/// What the engine needs to know of its place.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// This process.
+    pub node: NodeId,
+    /// At most so many runs at once.
+    pub max_concurrent_runs: usize,
+    /// At most so many runs at once in each concurrency group.
+    pub groups: std::collections::BTreeMap<String, usize>,
+    /// Makes ids and jitter.
+    pub seed: u64,
+}
+
+/// Matches an effect with what it led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token(u64);
+
+/// Matches a command with its answer; chosen by whoever gives the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ReplyTo(pub u64);
+
+/// What happens to the machine.
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "inputs are consumed at once")]
+pub enum Input {
+    /// Time passed.
+    Wake,
+    /// A write is durable.
+    Written(Token, Receipt),
+    /// An attempt ended.
+    Ended {
+        /// The run.
+        run_id: RunId,
+        /// The attempt's fence.
+        fence: Fence,
+        /// How.
+        outcome: Outcome,
+        /// The files it wrote.
+        artifacts: Vec<Artifact>,
+    },
+    /// Someone asks for something.
+    Command(ReplyTo, Command),
+    /// The store began to fail, or works again.
+    StoreFailing(bool),
+    /// Shut down: claim nothing more, and be [`Effect::Drained`] within this time.
+    Drain(Duration),
+}
+
+/// How firmly an attempt is told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmness {
+    /// Its context says so.
+    Ask,
+    /// Its task is dropped at the next await.
+    Drop,
+}
+
+/// One attempt for a runner to make.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assignment {
+    /// Its facts.
+    pub info: RunInfo,
+    /// Its parameters.
+    pub params: Value,
+}
+
+/// What the machine asks of its driver, in order.
+#[derive(Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "effects are consumed at once")]
+pub enum Effect {
+    /// Make this durable, after all earlier writes; then say [`Input::Written`] if a token is given.
+    Write(Option<Token>, Write),
+    /// Make this attempt; then say [`Input::Ended`].
+    Start(Assignment),
+    /// Tell an attempt to stop.
+    Stop(RunId, Firmness),
+    /// Answer a command.
+    Reply(ReplyTo, Result<Reply, Refusal>),
+    /// Everything has ended, or the grace is over.
+    Drained,
+}
+
+#[derive(Debug)]
+enum Pending {
+    Claim(RunId),
+    Reply(ReplyTo, Reply),
+    Plan(ScheduleName),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Queued,
+    Claiming,
+    Running,
+    /// Recorded as ended, but its task still holds a place.
+    Abandoned,
+}
+
+#[derive(Debug)]
+struct OpenRun {
+    record: RunRecord,
+    phase: Phase,
+    started: Duration,
+    deadline: Option<Duration>,
+    /// When it is too late to start.
+    expires: Option<DateTime<Utc>>,
+    stop: Option<(StopCause, Option<Firmness>)>,
+}
+
+#[derive(Debug)]
+struct Schedule {
+    row: ScheduleRow,
+    trigger: Arc<dyn Trigger>,
+    next: Option<DateTime<Utc>>,
+    open: BTreeSet<RunId>,
+    /// Runs that hold a place: claiming, running or abandoned.
+    busy: usize,
+    /// Queued runs that wait for this schedule's running one.
+    waiting: BTreeSet<(DateTime<Utc>, RunId)>,
+    range: Option<OpenRange>,
+}
+
+#[derive(Debug)]
+struct OpenRange {
+    record: RangeRecord,
+    announced: bool,
+}
+
+/// The engine's state. Pure: it reads no clock and performs nothing.
+#[derive(Debug)]
+pub struct Machine {
+    config: EngineConfig,
+    ids: IdSource,
+    schedules: HashMap<ScheduleName, Schedule>,
+    runs: HashMap<RunId, OpenRun>,
+    due: BTreeSet<(DateTime<Utc>, ScheduleName)>,
+    ready: BTreeSet<(DateTime<Utc>, RunId)>,
+    expiries: BTreeSet<(DateTime<Utc>, RunId)>,
+    deadlines: BTreeSet<(Duration, RunId)>,
+    places: usize,
+    groups: HashMap<String, Group>,
+    dispatch: Option<Hold>,
+    draining: Option<Duration>,
+    drained: bool,
+    store_failing: bool,
+    pending: HashMap<Token, Pending>,
+    next_token: u64,
+    effects: Vec<Effect>,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    limit: usize,
+    busy: usize,
+    waiting: BTreeSet<(DateTime<Utc>, RunId)>,
+}
+
+impl Machine {
+    /// Takes one input at one moment and gives what is to be done, in order.
+    pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        match input {
+            Input::Wake => {}
+            Input::Written(token, receipt) => self.written(now, token, &receipt),
+            Input::Ended { run_id, fence, outcome, artifacts } => self.ended(now, run_id, fence, outcome, artifacts),
+            Input::Command(to, command) => self.command(now, to, command),
+            Input::StoreFailing(failing) => self.store_failing = failing,
+            Input::Drain(grace) => self.drain(now, grace),
+        }
+        self.fire_due(now);
+        self.stop_overdue(now);
+        self.expire_waiting(now);
+        self.claim_ready(now);
+        if self.draining.is_some() && self.places == 0 && self.pending.is_empty() {
+            self.finish_drain();
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// How long until [`Input::Wake`] is needed; none when nothing waits for time.
+    #[must_use]
+    pub fn wake_after(&self, now: Now) -> Option<Duration> {
+        let until = |at: DateTime<Utc>| (at - now.utc).to_std().unwrap_or(Duration::ZERO);
+        let can_claim = self.can_claim();
+        let due = self.due.first().filter(|_| !self.store_failing).map(|(at, _)| until(*at));
+        let ready = self.ready.first().filter(|_| can_claim).map(|(at, _)| until(*at));
+        let expiry = self.expiries.first().map(|(at, _)| until(*at));
+        let deadline = self.deadlines.first().map(|(at, _)| at.saturating_sub(now.mono));
+        [due, ready, expiry, deadline].into_iter().flatten().min()
+    }
+
+    fn write(&mut self, now: Now, intent: Intent, events: Vec<Event>) {
+        self.effects.push(Effect::Write(None, Write { at: now.utc, intent, events }));
+    }
+
+    fn write_then(&mut self, now: Now, intent: Intent, events: Vec<Event>, pending: Pending) {
+        self.next_token += 1;
+        let token = Token(self.next_token);
+        self.pending.insert(token, pending);
+        self.effects.push(Effect::Write(Some(token), Write { at: now.utc, intent, events }));
+    }
+
+    fn written(&mut self, now: Now, token: Token, receipt: &Receipt) {
+        match self.pending.remove(&token) {
+            Some(Pending::Claim(run_id)) => self.claimed(now, run_id, receipt),
+            Some(Pending::Reply(to, reply)) => {
+                let answer = match receipt {
+                    Receipt::Conflict => Err(Refusal::Conflict),
+                    Receipt::Existing(run_id) => {
+                        if let Reply::Run(made) = reply {
+                            self.forget(made);
+                        }
+                        Ok(Reply::Run(*run_id))
+                    }
+                    Receipt::Pruned { runs, ranges } => Ok(Reply::Pruned { runs: *runs, ranges: *ranges }),
+                    Receipt::Applied | Receipt::Claimed(_) => Ok(reply),
+                };
+                self.effects.push(Effect::Reply(to, answer));
+            }
+            Some(Pending::Plan(name)) if *receipt == Receipt::Conflict => self.quarantine(now, &name),
+            Some(Pending::Plan(_)) | None => {}
+        }
+    }
+
+    /// Someone else changed what only this engine may change: leave that schedule alone and say so.
+    fn quarantine(&mut self, now: Now, name: &ScheduleName) {
+        let reason =
+            "its stored cursor or a fire was changed by someone else; compare with `sched audit`, then resume it";
+        let message = format!("schedule {name} is held: {reason}");
+        let hold = Hold { by: "engine".into(), at: now.utc, reason: reason.into() };
+        if let Some(schedule) = self.schedules.get_mut(name) {
+            schedule.row.paused = Some(hold);
+            self.reindex(name);
+        }
+        self.write(now, Intent::Note, vec![Event::Alert { message }]);
+    }
+
+    /// Puts a schedule at its place in the order of due fires.
+    fn reindex(&mut self, name: &ScheduleName) {
+        let Some(schedule) = self.schedules.get_mut(name) else { return };
+        if let Some(next) = schedule.next.take() {
+            self.due.remove(&(next, name.clone()));
+        }
+        let held = schedule.row.paused.is_some() || schedule.row.retired || self.dispatch.is_some();
+        if !held && let Some(next) = schedule.trigger.next_after(schedule.row.cursor) {
+            schedule.next = Some(next);
+            self.due.insert((next, name.clone()));
+        }
+    }
+}

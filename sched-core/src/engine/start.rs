@@ -1,0 +1,208 @@
+//! What a starting engine does: settle what the last one left, account for the downtime, reconcile the
+//! configuration, and run what is asked for at start-up.
+
+use chrono::{DateTime, Utc};
+
+use super::fires::{new_run, queued_event};
+use super::{Effect, EngineConfig, Group, Machine, Phase, Schedule};
+use crate::clock::Now;
+use crate::event::{Event, ScheduleChange};
+use crate::id::{IdSource, RunId, ScheduleName};
+use crate::policy::OnStart;
+use crate::run::{Origin, Outcome, Reason, RunRecord, RunState};
+use crate::spec::{ScheduleSpec, SpecError};
+use crate::store::{Intent, ScheduleRow, Snapshot};
+
+/// How a start differs from an ordinary one.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StartOptions {
+    /// A supervisor restarts a crashed engine: `on_start = "always"` does not run again.
+    pub supervised_restart: bool,
+}
+
+impl Machine {
+    /// Takes over from what `snapshot` tells, with the wanted schedules; the effects come first of all.
+    ///
+    /// # Errors
+    /// When a wanted schedule cannot work; nothing is changed then.
+    pub fn start(
+        config: EngineConfig,
+        now: Now,
+        snapshot: Snapshot,
+        wanted: &[ScheduleSpec],
+        options: StartOptions,
+    ) -> Result<(Self, Vec<Effect>), SpecError> {
+        for spec in wanted {
+            spec.validate()?;
+        }
+        let groups =
+            config.groups.iter().map(|(name, limit)| (name.clone(), Group { limit: *limit, ..Group::default() }));
+        let mut machine = Self {
+            ids: IdSource::seeded(config.seed),
+            groups: groups.collect(),
+            dispatch: snapshot.dispatch,
+            config,
+            schedules: Default::default(),
+            runs: Default::default(),
+            due: Default::default(),
+            ready: Default::default(),
+            expiries: Default::default(),
+            deadlines: Default::default(),
+            places: 0,
+            draining: None,
+            drained: false,
+            store_failing: false,
+            pending: Default::default(),
+            next_token: 0,
+            effects: Vec::new(),
+        };
+        for row in snapshot.schedules {
+            machine.adopt(row)?;
+        }
+        for run in snapshot.open {
+            machine.readopt(now, run);
+        }
+        machine.reconcile(now, wanted)?;
+        for spec in wanted {
+            let recent = snapshot.recent.get(&spec.name).map_or(&[][..], Vec::as_slice);
+            machine.run_on_start(now, spec, recent, options);
+        }
+        let effects = std::mem::take(&mut machine.effects);
+        Ok((machine, effects))
+    }
+
+    /// Takes a schedule into memory. A stored trigger that no longer compiles is an error: the store is damaged.
+    pub(super) fn adopt(&mut self, row: ScheduleRow) -> Result<(), SpecError> {
+        let trigger = row.spec.trigger.compile().map_err(|error| SpecError::field("trigger", error.to_string()))?;
+        let name = row.name().clone();
+        let (open, range) = match self.schedules.remove(&name) {
+            Some(old) => {
+                if let Some(next) = old.next {
+                    self.due.remove(&(next, name.clone()));
+                }
+                ((old.open, old.busy, old.waiting), old.range)
+            }
+            None => Default::default(),
+        };
+        let (open, busy, waiting) = open;
+        let schedule = Schedule { row, trigger, next: None, open, busy, waiting, range };
+        self.schedules.insert(name.clone(), schedule);
+        self.reindex(&name);
+        Ok(())
+    }
+
+    /// Queues what was queued; what was running has lost its holder.
+    fn readopt(&mut self, now: Now, run: RunRecord) {
+        let running = run.state == RunState::Running;
+        let (run_id, fence, schedule) = (run.run_id, run.fence, run.schedule.clone());
+        self.enqueue(run);
+        if running {
+            self.write(now, Intent::Note, vec![Event::LeaseLost { schedule, run_id, fence }]);
+            self.settle_run(now, run_id, Outcome::Lost, Vec::new(), false);
+        }
+    }
+
+    /// Makes the stored schedules the wanted ones, by name. What is unchanged is not touched.
+    fn reconcile(&mut self, now: Now, wanted: &[ScheduleSpec]) -> Result<(), SpecError> {
+        let mut names: Vec<ScheduleName> = self.schedules.keys().cloned().collect();
+        names.sort();
+        for name in names {
+            if !wanted.iter().any(|spec| spec.name == name) {
+                self.retire(now, &name);
+            } else if self.dispatch.is_none() {
+                let held = self.schedules.get(&name).is_none_or(|s| s.row.paused.is_some() || s.row.retired);
+                if !held {
+                    self.account(now, &name, None);
+                }
+            }
+        }
+        for spec in wanted {
+            self.declare(now, spec)?;
+        }
+        Ok(())
+    }
+
+    fn declare(&mut self, now: Now, spec: &ScheduleSpec) -> Result<(), SpecError> {
+        let old = self.schedules.get(&spec.name).map(|schedule| schedule.row.clone());
+        let (version, change, cursor, paused) = match old {
+            Some(row) if row.spec == *spec && !row.retired => return Ok(()),
+            Some(row) => {
+                if !row.retired && row.paused.is_some() {
+                    self.account(now, &spec.name, Some(Reason::Paused));
+                } else if !row.retired && self.dispatch.is_some() {
+                    self.account(now, &spec.name, Some(Reason::DispatchStopped));
+                }
+                let change = if row.retired { ScheduleChange::Added } else { ScheduleChange::Updated };
+                (row.version + 1, change, row.cursor.max(now.utc), row.paused)
+            }
+            None => (1, ScheduleChange::Added, now.utc, None),
+        };
+        let row = ScheduleRow { spec: spec.clone(), version, effective_from: cursor, cursor, paused, retired: false };
+        let event =
+            Event::ScheduleChanged { schedule: spec.name.clone(), change, version, by: "config".into(), reason: None };
+        self.adopt(row.clone())?;
+        self.write(now, Intent::Declare(row), vec![event]);
+        Ok(())
+    }
+
+    /// Accounts for the past, ends what waits, and keeps the history.
+    fn retire(&mut self, now: Now, name: &ScheduleName) {
+        let Some(row) = self.schedules.get(name).map(|schedule| schedule.row.clone()) else { return };
+        if row.retired {
+            return;
+        }
+        let hold = row.paused.as_ref().map_or(Reason::Retired, |_| Reason::Paused);
+        self.account(now, name, Some(hold));
+        let open = self.schedules.get(name).map(|schedule| schedule.open.clone()).unwrap_or_default();
+        for run_id in open {
+            if self.runs.get(&run_id).is_some_and(|run| run.phase == Phase::Queued) {
+                self.end_queued(now, run_id, RunState::Cancelled, Reason::Retired);
+            }
+        }
+        if let Some(schedule) = self.schedules.get_mut(name) {
+            schedule.row.retired = true;
+        }
+        self.reindex(name);
+        let event = Event::ScheduleChanged {
+            schedule: name.clone(),
+            change: ScheduleChange::Retired,
+            version: row.version,
+            by: "config".into(),
+            reason: None,
+        };
+        self.write(now, Intent::Retire { schedule: name.clone(), at: now.utc }, vec![event]);
+    }
+
+    fn run_on_start(&mut self, now: Now, spec: &ScheduleSpec, recent: &[RunRecord], options: StartOptions) {
+        let Some(schedule) = self.schedules.get(&spec.name) else { return };
+        let wanted = match spec.on_start {
+            OnStart::No => false,
+            OnStart::Always => !options.supervised_restart,
+            OnStart::IfDue => {
+                let period = schedule.trigger.last_until(now.utc).unwrap_or(DateTime::<Utc>::MIN_UTC);
+                is_due(period, recent)
+            }
+        };
+        let held = schedule.row.paused.is_some() || self.dispatch.is_some() || !schedule.open.is_empty();
+        if !wanted || held {
+            return;
+        }
+        let run = new_run(self.ids.run_id(now.utc), &schedule.row, Origin::Startup, now.utc);
+        self.write(now, Intent::Enqueue(run.clone()), vec![queued_event(&run)]);
+        self.enqueue(run);
+    }
+
+    /// The open runs of a schedule, for its view.
+    #[must_use]
+    pub fn open_runs(&self, name: &ScheduleName) -> Vec<RunId> {
+        self.schedules.get(name).map(|schedule| schedule.open.iter().copied().collect()).unwrap_or_default()
+    }
+}
+
+/// Whether the period that began at `start` still wants its run: nothing of it succeeded or is open, and at
+/// most one run of it has failed.
+fn is_due(start: DateTime<Utc>, recent: &[RunRecord]) -> bool {
+    let of_period = || recent.iter().filter(|run| run.nominal_at.unwrap_or(run.queued_at) >= start);
+    let satisfied = of_period().any(|run| run.state == RunState::Succeeded || !run.state.is_final());
+    !satisfied && of_period().filter(|run| run.state.is_failure()).count() < 2
+}

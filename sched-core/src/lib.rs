@@ -1,0 +1,47 @@
+//! A persistent job scheduler that you can embed: schedules, runs and their history survive restarts,
+//! and every nominal fire time ends in exactly one recorded disposition.
+//!
+//! The rooms are listed in the project's ARCHITECTURE.md. This crate knows no HTTP client, reads no
+//! configuration file, and holds no concrete job.
+
+mod bus;
+mod clock;
+pub mod config;
+mod context;
+mod drive;
+pub mod engine;
+mod event;
+pub mod heartbeat;
+mod id;
+mod job;
+mod policy;
+mod query;
+mod registry;
+mod run;
+pub mod runner;
+pub mod sink;
+mod spec;
+pub mod store;
+mod suggest;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod trigger;
+
+pub use async_trait::async_trait;
+pub use bus::Subscription;
+pub use clock::{Clock, Now, SystemClock};
+pub use context::{JobPort, PortError, PortReply, PortRequest, PruneRule, RunContext, RunInfo, is_plain_file_name};
+pub use drive::{EngineError, Files, FilesError, Handle, Scheduler, SchedulerBuilder, StartError, views};
+pub use engine::{EngineStatus, Refusal, StartOptions, TriggerRequest};
+pub use event::{Event, Recorded, ScheduleChange};
+pub use id::{Fence, InvalidName, NodeId, RangeId, RunId, ScheduleName, Seq};
+pub use job::{Job, JobError, Output};
+pub use policy::{Backoff, Delivery, Misfire, MisfirePolicy, OnStart, Overlap, Retry, duration_text};
+pub use query::{HistoryCursor, HistoryFilter, Hold, ScheduleView, Upcoming};
+pub use registry::{JobKind, ParamError, Registry};
+pub use run::{Artifact, HistoryRow, Origin, Outcome, RangeRecord, Reason, RunRecord, RunState, UnknownWord};
+pub use spec::{ScheduleSpec, SpecError};
+#[cfg(feature = "sqlite")]
+pub use store::sqlite::{SqliteReader, SqliteStore};
+pub use store::{MemoryStore, Query, Store, StoreError};
+pub use trigger::{CronError, Trigger, TriggerError, TriggerKind, TriggerSpec, instants};

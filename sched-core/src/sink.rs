@@ -1,0 +1,141 @@
+//! The NDJSON log: one event a line, `ts` and `event` first.
+//!
+//! Committed events are tailed from where the last process stopped, and carry `seq`, so that a line written
+//! twice around a crash is recognisable; none is left out. Must not know: the engine, SQL.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use serde_json::{Map, Value};
+
+use crate::drive::Handle;
+use crate::event::{Event, Recorded};
+use crate::id::Seq;
+
+/// The name under which the log's place is stored.
+const NAME: &str = "ndjson";
+
+enum Task {
+    Line(Box<Recorded>),
+    Reopen,
+    Stop,
+}
+
+/// The log file and the thread that writes it.
+#[derive(Debug)]
+pub struct NdjsonLog {
+    tasks: Sender<Task>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    tail: tokio::task::JoinHandle<()>,
+}
+
+impl NdjsonLog {
+    /// Appends to `path` what happens in the engine, from where the log stopped before.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn start(path: &Path, handle: &Handle, runtime: &tokio::runtime::Handle) -> std::io::Result<Self> {
+        let file = open(path)?;
+        let after = handle.query().mark(NAME).ok().flatten();
+        let (tasks, received) = channel();
+        let writing = Writing { path: path.to_path_buf(), file, handle: handle.clone(), runtime: runtime.clone() };
+        let thread = std::thread::Builder::new().name("sched-log".into()).spawn(move || writing.run(&received))?;
+        let mut events = handle.subscribe(Some(after.unwrap_or_default()));
+        let sender = tasks.clone();
+        let tail = runtime.spawn(async move {
+            while let Some(event) = events.next().await {
+                if sender.send(Task::Line(Box::new(event))).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self { tasks, thread: Some(thread), tail })
+    }
+
+    /// Opens the file anew, after something else has renamed it.
+    pub fn reopen(&self) {
+        // A thread that has ended has nothing to reopen.
+        let _ = self.tasks.send(Task::Reopen);
+    }
+
+    /// Writes what the engine has announced, then `last`, and ends. Call after the engine has shut down.
+    pub async fn finish(mut self, last: Recorded) {
+        if self.tail.await.is_err() {
+            tracing::error!("the log's tail ended by a panic");
+        }
+        // A thread that has ended has said why.
+        let _ = self.tasks.send(Task::Line(Box::new(last)));
+        let _ = self.tasks.send(Task::Stop);
+        if let Some(thread) = self.thread.take()
+            && !matches!(tokio::task::spawn_blocking(move || thread.join()).await, Ok(Ok(())))
+        {
+            tracing::error!("the log ended by a panic");
+        }
+    }
+}
+
+struct Writing {
+    path: PathBuf,
+    file: File,
+    handle: Handle,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Writing {
+    fn run(mut self, tasks: &Receiver<Task>) {
+        let mut last = None;
+        while let Ok(task) = tasks.recv() {
+            match task {
+                Task::Line(event) => {
+                    last = event.seq.or(last);
+                    let tick = matches!(event.event, Event::Tick { .. });
+                    if let Err(error) = self.file.write_all(line(&event).as_bytes()) {
+                        tracing::error!(%error, path = %self.path.display(), "a line of the log is lost");
+                    }
+                    if tick && let Some(seq) = last.take() {
+                        self.mark(seq);
+                    }
+                }
+                Task::Reopen => match open(&self.path) {
+                    Ok(file) => self.file = file,
+                    Err(error) => tracing::error!(%error, path = %self.path.display(), "the log cannot be reopened"),
+                },
+                Task::Stop => break,
+            }
+        }
+    }
+
+    /// Lines after the mark are written again after a crash, and are told apart by `seq`.
+    fn mark(&self, seq: Seq) {
+        let handle = self.handle.clone();
+        self.runtime.spawn(async move {
+            if let Err(error) = handle.mark(NAME, seq).await {
+                tracing::debug!(%error, "the log's place was not stored");
+            }
+        });
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// One event as one line.
+#[must_use]
+pub fn line(event: &Recorded) -> String {
+    let mut fields = Map::new();
+    fields.insert("ts".into(), event.ts.to_rfc3339_opts(chrono::SecondsFormat::Micros, true).into());
+    fields.insert("event".into(), event.event.name().into());
+    if let Ok(Value::Object(rest)) = serde_json::to_value(&event.event) {
+        fields.extend(rest);
+    }
+    if let Some(seq) = event.seq {
+        fields.insert("seq".into(), seq.0.into());
+    }
+    format!("{}\n", Value::Object(fields))
+}

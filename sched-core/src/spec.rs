@@ -1,0 +1,177 @@
+//! A schedule as it is asked for: trigger, job, parameters and policies, validated.
+//!
+//! Must not know: files, environment, the engine.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::id::ScheduleName;
+use crate::policy::{Delivery, Misfire, OnStart, Overlap, Retry, duration_text};
+use crate::trigger::TriggerSpec;
+
+/// Everything that defines a schedule. Serialises to the form that the store keeps and the API shows.
+///
+/// ```
+/// use std::time::Duration;
+/// use sched_core::{ScheduleSpec, TriggerSpec};
+///
+/// let spec = ScheduleSpec::new("ping", "http_call", TriggerSpec::every(Duration::from_secs(60)))?
+///     .with_param("url", "http://127.0.0.1:8080/healthz")
+///     .with_timeout(Duration::from_secs(5));
+/// spec.validate()?;
+/// # Ok::<(), sched_core::SpecError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleSpec {
+    /// Its name and identity.
+    pub name: ScheduleName,
+    /// The kind of its job.
+    pub job: String,
+    /// When it fires.
+    pub trigger: TriggerSpec,
+    /// Whether it runs when the scheduler starts.
+    #[serde(default)]
+    pub on_start: OnStart,
+    /// Parameters, typed by the kind. Secrets are references (`env:NAME`, `file:PATH`).
+    #[serde(default)]
+    pub params: Map<String, Value>,
+    /// What happens to late fires.
+    #[serde(default)]
+    pub misfire: Misfire,
+    /// What happens while a run is open.
+    #[serde(default)]
+    pub overlap: Overlap,
+    /// Attempts and waits between them.
+    #[serde(default)]
+    pub retry: Retry,
+    /// The time limit of one attempt.
+    #[serde(default = "default_timeout", with = "duration_text")]
+    pub timeout: Duration,
+    /// What a crash means for a run that was under way.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// Runs start up to this long after their nominal time, by an amount that is stable for each fire.
+    #[serde(default, with = "duration_text")]
+    pub jitter: Duration,
+    /// The concurrency group.
+    #[serde(default)]
+    pub group: Option<String>,
+}
+
+const fn default_timeout() -> Duration {
+    Duration::from_secs(600)
+}
+
+/// Why a specification cannot work.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpecError {
+    /// The name is not allowed.
+    #[error(transparent)]
+    Name(#[from] crate::id::InvalidName),
+    /// A field has a value that cannot work; the message says what to write instead.
+    #[error("{field}: {message}")]
+    Field {
+        /// The field, with dots.
+        field: &'static str,
+        /// What is wrong and what to write.
+        message: String,
+    },
+}
+
+impl SpecError {
+    pub(crate) fn field(field: &'static str, message: impl Into<String>) -> Self {
+        Self::Field { field, message: message.into() }
+    }
+}
+
+impl ScheduleSpec {
+    /// A specification with default policies.
+    ///
+    /// # Errors
+    /// When the name is not allowed.
+    pub fn new(name: &str, job: &str, trigger: TriggerSpec) -> Result<Self, SpecError> {
+        Ok(Self {
+            name: name.parse()?,
+            job: job.to_owned(),
+            trigger,
+            on_start: OnStart::No,
+            params: Map::new(),
+            misfire: Misfire::default(),
+            overlap: Overlap::default(),
+            retry: Retry::default(),
+            timeout: default_timeout(),
+            delivery: Delivery::default(),
+            jitter: Duration::ZERO,
+            group: None,
+        })
+    }
+
+    /// Sets one parameter.
+    #[must_use]
+    pub fn with_param(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.params.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Sets when it runs at start-up.
+    #[must_use]
+    pub const fn with_on_start(mut self, on_start: OnStart) -> Self {
+        self.on_start = on_start;
+        self
+    }
+
+    /// Sets what happens while a run is open.
+    #[must_use]
+    pub const fn with_overlap(mut self, overlap: Overlap) -> Self {
+        self.overlap = overlap;
+        self
+    }
+
+    /// Sets what happens to late fires.
+    #[must_use]
+    pub fn with_misfire(mut self, misfire: Misfire) -> Self {
+        self.misfire = misfire;
+        self
+    }
+
+    /// Sets attempts and the waits between them.
+    #[must_use]
+    pub fn with_retry(mut self, retry: Retry) -> Self {
+        self.retry = retry;
+        self
+    }
+
+    /// Sets the time limit of one attempt.
+    #[must_use]
+    pub const fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Checks what types cannot: ranges, and fields that contradict each other.
+    ///
+    /// # Errors
+    /// The first field that cannot work, with what to write instead.
+    pub fn validate(&self) -> Result<(), SpecError> {
+        if !(1..=100).contains(&self.retry.attempts) {
+            return Err(SpecError::field("retry.attempts", "must be 1 to 100, the first attempt included"));
+        }
+        if self.delivery == Delivery::AtMostOnce && self.retry.attempts > 1 {
+            return Err(SpecError::field(
+                "retry.attempts",
+                "delivery = \"at_most_once\" allows one attempt; write retry = { attempts = 1 }",
+            ));
+        }
+        if !(1..=1000).contains(&self.misfire.max) {
+            return Err(SpecError::field("misfire.max", "must be 1 to 1000"));
+        }
+        if self.timeout.is_zero() {
+            return Err(SpecError::field("timeout", "must be longer than zero"));
+        }
+        self.trigger.validate().map_err(|error| SpecError::field("trigger", error.to_string()))
+    }
+}

@@ -1,0 +1,353 @@
+//! The store in memory: for tests, simulations and embedders who need no history across restarts.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::{
+    Committed, Disposition, Ending, Intent, Query, Receipt, ScheduleRow, Snapshot, Store, StoreError, VersionRow, Write,
+};
+use crate::context::PruneRule;
+use crate::event::Recorded;
+use crate::id::{Fence, RangeId, RunId, ScheduleName, Seq};
+use crate::query::{HistoryFilter, Hold};
+use crate::run::{HistoryRow, RangeRecord, RunRecord, RunState};
+
+/// A store that lives as long as its last clone. Clones share it, so a restart can be played on one.
+#[derive(Clone, Default)]
+pub struct MemoryStore {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Default, Clone)]
+struct Inner {
+    schedules: BTreeMap<ScheduleName, ScheduleRow>,
+    versions: BTreeMap<ScheduleName, Vec<VersionRow>>,
+    fires: BTreeMap<(ScheduleName, DateTime<Utc>), RunId>,
+    runs: BTreeMap<RunId, RunRecord>,
+    keys: HashMap<String, RunId>,
+    ranges: BTreeMap<RangeId, RangeRecord>,
+    events: Vec<Recorded>,
+    state: HashMap<(ScheduleName, String), Value>,
+    marks: HashMap<String, Seq>,
+    dispatch: Option<Hold>,
+    pruned_before: Option<DateTime<Utc>>,
+    fence: u64,
+}
+
+impl std::fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn apply(&mut self, intent: &Intent) -> Receipt {
+        match intent {
+            Intent::Declare(row) => self.declare(row),
+            Intent::Retire { schedule, at } => {
+                if let Some(row) = self.schedules.get_mut(schedule) {
+                    row.retired = true;
+                }
+                if let Some(current) = self.versions.get_mut(schedule).and_then(|v| v.last_mut()) {
+                    current.until = Some(*at);
+                }
+                Receipt::Applied
+            }
+            Intent::Plan { schedule, expected, cursor, ranges, runs } => {
+                let taken =
+                    |run: &RunRecord| run.nominal_at.is_some_and(|at| self.fires.contains_key(&(schedule.clone(), at)));
+                if runs.iter().any(taken) {
+                    return Receipt::Conflict;
+                }
+                match self.schedules.get_mut(schedule) {
+                    Some(row) if row.cursor == *expected => row.cursor = *cursor,
+                    _ => return Receipt::Conflict,
+                }
+                for range in ranges {
+                    self.ranges.insert(range.range_id, range.clone());
+                }
+                for run in runs {
+                    self.insert(run);
+                }
+                Receipt::Applied
+            }
+            Intent::Enqueue(run) => {
+                if let Some(existing) = run.idempotency_key.as_ref().and_then(|key| self.keys.get(key)) {
+                    return Receipt::Existing(*existing);
+                }
+                self.insert(run);
+                Receipt::Applied
+            }
+            Intent::Claim { run_id, attempt, node, at } => {
+                let fence = self.fence + 1;
+                match self.runs.get_mut(run_id) {
+                    Some(run) if run.state == RunState::Queued => {
+                        run.state = RunState::Running;
+                        run.attempt = *attempt;
+                        run.node = Some(*node);
+                        run.started_at = Some(*at);
+                        run.fence = Fence(fence);
+                    }
+                    _ => return Receipt::Conflict,
+                }
+                self.fence = fence;
+                Receipt::Claimed(Fence(fence))
+            }
+            Intent::Finish { run_id, fence, ending } => match self.runs.get_mut(run_id) {
+                Some(run) if !run.state.is_final() && run.fence == *fence => {
+                    run.state = ending.state;
+                    run.finished_at = Some(ending.at);
+                    end(run, ending);
+                    Receipt::Applied
+                }
+                _ => Receipt::Conflict,
+            },
+            Intent::Requeue { run_id, fence, attempt, not_before, ending } => match self.runs.get_mut(run_id) {
+                Some(run) if run.state == RunState::Running && run.fence == *fence => {
+                    run.state = RunState::Queued;
+                    run.attempt = *attempt;
+                    run.not_before = *not_before;
+                    end(run, ending);
+                    Receipt::Applied
+                }
+                _ => Receipt::Conflict,
+            },
+            Intent::Recover { expected, parts, run } => {
+                if self.ranges.get(&expected.range_id) != Some(expected) {
+                    return Receipt::Conflict;
+                }
+                self.ranges.remove(&expected.range_id);
+                for part in parts {
+                    self.ranges.insert(part.range_id, part.clone());
+                }
+                self.insert(run);
+                Receipt::Applied
+            }
+            Intent::Pause { schedule, hold } => match self.schedules.get_mut(schedule) {
+                Some(row) => {
+                    row.paused.clone_from(hold);
+                    Receipt::Applied
+                }
+                None => Receipt::Conflict,
+            },
+            Intent::Dispatch(hold) => {
+                self.dispatch.clone_from(hold);
+                Receipt::Applied
+            }
+            Intent::PutState { schedule, key, value } => {
+                self.state.insert((schedule.clone(), key.clone()), value.clone());
+                Receipt::Applied
+            }
+            Intent::Prune(rule) => self.prune(rule),
+            Intent::Mark { sink, seq } => {
+                self.marks.insert(sink.clone(), *seq);
+                Receipt::Applied
+            }
+            Intent::Note => Receipt::Applied,
+        }
+    }
+
+    fn declare(&mut self, row: &ScheduleRow) -> Receipt {
+        let versions = self.versions.entry(row.name().clone()).or_default();
+        if let Some(last) = versions.last_mut() {
+            last.until.get_or_insert(row.effective_from);
+        }
+        versions.push(VersionRow {
+            version: row.version,
+            spec: row.spec.clone(),
+            from: row.effective_from,
+            until: None,
+        });
+        self.schedules.insert(row.name().clone(), row.clone());
+        Receipt::Applied
+    }
+
+    fn insert(&mut self, run: &RunRecord) {
+        if let Some(at) = run.nominal_at {
+            self.fires.insert((run.schedule.clone(), at), run.run_id);
+        }
+        if let Some(key) = &run.idempotency_key {
+            self.keys.insert(key.clone(), run.run_id);
+        }
+        self.runs.insert(run.run_id, run.clone());
+    }
+
+    fn prune(&mut self, rule: &PruneRule) -> Receipt {
+        let mut kept: HashMap<&ScheduleName, u32> = HashMap::new();
+        let mut runs = Vec::new();
+        for run in self.runs.values().rev() {
+            let rank = kept.entry(&run.schedule).or_default();
+            *rank += 1;
+            let limit = if run.state.is_failure() { rule.failures_before } else { rule.before };
+            if *rank > rule.keep_newest && run.finished_at.is_some_and(|at| at < limit) {
+                runs.push(run.run_id);
+            }
+        }
+        let ranges: Vec<_> = self.ranges.values().filter(|r| r.until < rule.before).map(|r| r.range_id).collect();
+        if !rule.dry_run {
+            for id in &runs {
+                self.runs.remove(id);
+            }
+            self.fires.retain(|_, id| self.runs.contains_key(id));
+            self.keys.retain(|_, id| self.runs.contains_key(id));
+            for id in &ranges {
+                self.ranges.remove(id);
+            }
+            if !runs.is_empty() || !ranges.is_empty() {
+                self.pruned_before = self.pruned_before.max(Some(rule.before));
+            }
+        }
+        Receipt::Pruned { runs: runs.len() as u64, ranges: ranges.len() as u64 }
+    }
+}
+
+fn end(run: &mut RunRecord, ending: &Ending) {
+    run.reason = ending.reason;
+    run.duration_ms = ending.duration_ms;
+    run.summary.clone_from(&ending.summary);
+    run.data.clone_from(&ending.data);
+    run.error.clone_from(&ending.error);
+    run.abandoned = ending.abandoned;
+    run.artifacts.extend(ending.artifacts.iter().cloned());
+}
+
+impl Store for MemoryStore {
+    fn load(&mut self) -> Result<Snapshot, StoreError> {
+        let inner = self.lock();
+        let mut snapshot = Snapshot {
+            schedules: inner.schedules.values().cloned().collect(),
+            dispatch: inner.dispatch.clone(),
+            ..Snapshot::default()
+        };
+        for run in inner.runs.values().filter(|run| !run.state.is_final()) {
+            snapshot.open.push(run.clone());
+        }
+        for run in inner.runs.values().rev() {
+            let recent = snapshot.recent.entry(run.schedule.clone()).or_default();
+            if recent.len() < 20 {
+                recent.push(run.clone());
+            }
+        }
+        Ok(snapshot)
+    }
+
+    fn commit(&mut self, writes: &[Write]) -> Result<Committed, StoreError> {
+        let mut inner = self.lock();
+        let mut committed = Committed::default();
+        for write in writes {
+            let receipt = inner.apply(&write.intent);
+            if !matches!(receipt, Receipt::Conflict | Receipt::Existing(_)) {
+                for event in &write.events {
+                    let seq = Some(Seq(inner.events.len() as u64 + 1));
+                    let recorded = Recorded { ts: write.at, event: event.clone(), seq };
+                    inner.events.push(recorded.clone());
+                    committed.events.push(recorded);
+                }
+            }
+            committed.receipts.push(receipt);
+        }
+        Ok(committed)
+    }
+
+    fn reader(&self) -> Arc<dyn Query> {
+        Arc::new(self.clone())
+    }
+}
+
+impl Query for MemoryStore {
+    fn history(&self, filter: &HistoryFilter) -> Result<Vec<HistoryRow>, StoreError> {
+        let inner = self.lock();
+        let runs = inner.runs.values().cloned().map(HistoryRow::Run);
+        let ranges = inner.ranges.values().cloned().map(HistoryRow::Range);
+        let mut rows: Vec<_> = runs
+            .chain(ranges)
+            .filter(|row| filter.schedule.as_ref().is_none_or(|name| row.schedule() == name))
+            .filter(|row| filter.states.is_empty() || filter.states.contains(&row.state()))
+            .filter(|row| filter.since.is_none_or(|since| row.cursor().at >= since))
+            .filter(|row| filter.after.is_none_or(|after| row.cursor() < after))
+            .collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.cursor()));
+        rows.truncate(filter.limit as usize);
+        Ok(rows)
+    }
+
+    fn run(&self, run_id: RunId) -> Result<Option<RunRecord>, StoreError> {
+        Ok(self.lock().runs.get(&run_id).cloned())
+    }
+
+    fn schedules(&self) -> Result<Vec<ScheduleRow>, StoreError> {
+        Ok(self.lock().schedules.values().cloned().collect())
+    }
+
+    fn activity(&self, schedule: &ScheduleName) -> Result<(Option<RunRecord>, Vec<RunId>), StoreError> {
+        let inner = self.lock();
+        let of = || inner.runs.values().filter(|run| run.schedule == *schedule);
+        let last = of().filter(|run| run.started_at.is_some()).max_by_key(|run| run.started_at).cloned();
+        Ok((last, of().filter(|run| !run.state.is_final()).map(|run| run.run_id).collect()))
+    }
+
+    fn versions(&self, schedule: &ScheduleName) -> Result<Vec<VersionRow>, StoreError> {
+        Ok(self.lock().versions.get(schedule).cloned().unwrap_or_default())
+    }
+
+    fn dispositions(&self, schedule: &ScheduleName, since: DateTime<Utc>) -> Result<Vec<Disposition>, StoreError> {
+        let inner = self.lock();
+        let fires = inner
+            .fires
+            .keys()
+            .filter(|(name, at)| name == schedule && *at > since)
+            .map(|(_, at)| Disposition { from: *at, until: *at, count: 1 });
+        let ranges = inner.ranges.values().filter(|r| r.schedule == *schedule && r.until > since && !r.superseded);
+        let ranges = ranges.map(|r| Disposition { from: r.from, until: r.until, count: r.count });
+        let mut all: Vec<_> = fires.chain(ranges).collect();
+        all.sort_by_key(|d| d.from);
+        Ok(all)
+    }
+
+    fn pruned_before(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
+        Ok(self.lock().pruned_before)
+    }
+
+    fn events_after(&self, seq: Seq, limit: u32) -> Result<Vec<Recorded>, StoreError> {
+        let inner = self.lock();
+        let start = usize::try_from(seq.0).unwrap_or(usize::MAX);
+        Ok(inner.events.iter().skip(start).take(limit as usize).cloned().collect())
+    }
+
+    fn last_seq(&self) -> Result<Seq, StoreError> {
+        Ok(Seq(self.lock().events.len() as u64))
+    }
+
+    fn mark(&self, sink: &str) -> Result<Option<Seq>, StoreError> {
+        Ok(self.lock().marks.get(sink).copied())
+    }
+
+    fn state(&self, schedule: &ScheduleName, key: &str) -> Result<Option<Value>, StoreError> {
+        Ok(self.lock().state.get(&(schedule.clone(), key.to_owned())).cloned())
+    }
+
+    fn range_of(&self, schedule: &ScheduleName, at: DateTime<Utc>) -> Result<Option<RangeRecord>, StoreError> {
+        let inner = self.lock();
+        let covers = |r: &&RangeRecord| r.schedule == *schedule && !r.superseded && r.from <= at && at <= r.until;
+        Ok(inner.ranges.values().find(covers).cloned())
+    }
+
+    fn dispatch(&self) -> Result<Option<Hold>, StoreError> {
+        Ok(self.lock().dispatch.clone())
+    }
+}

@@ -1,0 +1,385 @@
+//! What the engine writes and what readers ask, as intents; one implementation a backend.
+//!
+//! A batch of [`Write`]s is one transaction: all of it is durable when [`Store::commit`] returns, or none of it
+//! is. Events commit with the facts they tell of. Must not know: the engine, job kinds.
+
+mod memory;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::context::PruneRule;
+use crate::event::{Event, Recorded};
+use crate::id::{Fence, NodeId, RunId, ScheduleName, Seq};
+use crate::query::{HistoryFilter, Hold};
+use crate::run::{Artifact, HistoryRow, RangeRecord, Reason, RunRecord, RunState};
+use crate::spec::ScheduleSpec;
+
+pub use memory::MemoryStore;
+
+/// One schedule as stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ScheduleRow {
+    /// The specification of the current version.
+    pub spec: ScheduleSpec,
+    /// From 1.
+    pub version: u32,
+    /// The current version owns fires after this instant.
+    pub effective_from: DateTime<Utc>,
+    /// Every fire up to here is accounted for.
+    pub cursor: DateTime<Utc>,
+    /// Set while paused.
+    pub paused: Option<Hold>,
+    /// Set when no configuration names it any more.
+    pub retired: bool,
+}
+
+impl ScheduleRow {
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &ScheduleName {
+        &self.spec.name
+    }
+}
+
+/// One past or present version of a schedule: it owns the fires in (`from`, `until`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct VersionRow {
+    /// From 1.
+    pub version: u32,
+    /// Its specification.
+    pub spec: ScheduleSpec,
+    /// Exclusive.
+    pub from: DateTime<Utc>,
+    /// Inclusive; none while it is current.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// How an attempt or a queued run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ending {
+    /// The final state.
+    pub state: RunState,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The attempt's length in milliseconds.
+    pub duration_ms: Option<u64>,
+    /// One line for people.
+    pub summary: Option<String>,
+    /// Figures for programs.
+    pub data: Value,
+    /// What went wrong.
+    pub error: Option<String>,
+    /// Whether the job ignored cancellation.
+    pub abandoned: bool,
+    /// The files it wrote.
+    pub artifacts: Vec<Artifact>,
+}
+
+/// One change that the engine asks of the store.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Intent {
+    /// Adds a schedule, or replaces its current version by a newer one.
+    Declare(ScheduleRow),
+    /// Marks a schedule as no longer configured; its history stays.
+    Retire {
+        /// The schedule.
+        schedule: ScheduleName,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Enqueues due fires and advances the cursor, if the cursor still is where it was.
+    Plan {
+        /// The schedule.
+        schedule: ScheduleName,
+        /// Where the cursor must be.
+        expected: DateTime<Utc>,
+        /// Where it goes.
+        cursor: DateTime<Utc>,
+        /// Fires that do not run; a known id replaces (extends) that range.
+        ranges: Vec<RangeRecord>,
+        /// Fires that run.
+        runs: Vec<RunRecord>,
+    },
+    /// Enqueues a run that is no fire. An idempotency key already used gives [`Receipt::Existing`].
+    Enqueue(RunRecord),
+    /// Starts an attempt of a queued run under a new fence.
+    Claim {
+        /// The run.
+        run_id: RunId,
+        /// The attempt, from 1.
+        attempt: u32,
+        /// The claiming process.
+        node: NodeId,
+        /// When.
+        at: DateTime<Utc>,
+    },
+    /// Ends a run: a running one under its fence, a queued one under the fence it was queued with.
+    Finish {
+        /// The run.
+        run_id: RunId,
+        /// The fence it must have.
+        fence: Fence,
+        /// How it ended.
+        ending: Ending,
+    },
+    /// Puts a running run back into the queue under its fence.
+    Requeue {
+        /// The run.
+        run_id: RunId,
+        /// The fence it must have.
+        fence: Fence,
+        /// The attempts that count.
+        attempt: u32,
+        /// Not started before this.
+        not_before: DateTime<Utc>,
+        /// How the attempt ended.
+        ending: Ending,
+    },
+    /// Replaces a range by its parts around one fire, and enqueues that fire's run.
+    Recover {
+        /// The range as it was read.
+        expected: RangeRecord,
+        /// What stays of it, and the superseded fire.
+        parts: Vec<RangeRecord>,
+        /// The fire's run.
+        run: RunRecord,
+    },
+    /// Pauses a schedule, or resumes it.
+    Pause {
+        /// The schedule.
+        schedule: ScheduleName,
+        /// None resumes.
+        hold: Option<Hold>,
+    },
+    /// Stops dispatching, or starts it.
+    Dispatch(Option<Hold>),
+    /// Keeps a value for a schedule's jobs.
+    PutState {
+        /// The schedule.
+        schedule: ScheduleName,
+        /// The value's name.
+        key: String,
+        /// The value.
+        value: Value,
+    },
+    /// Removes old history.
+    Prune(PruneRule),
+    /// Remembers how far a sink has read.
+    Mark {
+        /// The sink.
+        sink: String,
+        /// Everything up to here is out.
+        seq: Seq,
+    },
+    /// Only the events.
+    Note,
+}
+
+/// An intent with the events that tell of it; they are kept only if it applies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Write {
+    /// When it was decided.
+    pub at: DateTime<Utc>,
+    /// The change.
+    pub intent: Intent,
+    /// What to tell.
+    pub events: Vec<Event>,
+}
+
+/// What became of one intent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Receipt {
+    /// It is durable.
+    Applied,
+    /// The attempt is claimed under this fence.
+    Claimed(Fence),
+    /// The idempotency key belongs to this earlier run.
+    Existing(RunId),
+    /// So much was removed, or would be.
+    Pruned {
+        /// Runs.
+        runs: u64,
+        /// Ranges.
+        ranges: u64,
+    },
+    /// The stored facts were not as expected; nothing changed.
+    Conflict,
+}
+
+/// A committed batch.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Committed {
+    /// One a write, in order.
+    pub receipts: Vec<Receipt>,
+    /// The events that were kept, with their places.
+    pub events: Vec<Recorded>,
+}
+
+/// What a starting engine reads.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Every schedule, retired ones included.
+    pub schedules: Vec<ScheduleRow>,
+    /// Every run that is not final, oldest first.
+    pub open: Vec<RunRecord>,
+    /// The newest runs of each schedule, newest first, at most 20: what `on_start = "if_due"` looks at.
+    pub recent: std::collections::HashMap<ScheduleName, Vec<RunRecord>>,
+    /// Set while dispatching is stopped.
+    pub dispatch: Option<Hold>,
+}
+
+/// One recorded disposition, for the audit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disposition {
+    /// The first nominal time.
+    pub from: DateTime<Utc>,
+    /// The last nominal time, included; the same as `from` for a run.
+    pub until: DateTime<Utc>,
+    /// How many fires.
+    pub count: u64,
+}
+
+/// Why the store could not do it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The store was written by a newer version.
+    #[error(
+        "the store {place} has schema {found}, newer than this program's {known}; use the newer program, or restore a backup"
+    )]
+    Newer {
+        /// Where.
+        place: String,
+        /// The schema found.
+        found: i64,
+        /// The newest schema known.
+        known: i64,
+    },
+    /// The file is not a store, or is damaged.
+    #[error("the store {place} is damaged ({detail}); nothing was changed: move it away, or restore a backup")]
+    Corrupt {
+        /// Where.
+        place: String,
+        /// What was found.
+        detail: String,
+    },
+    /// Another process holds the store.
+    #[error("the store {place} is held by another process{}", holder.map_or(String::new(), |pid| format!(" (pid {pid})")))]
+    Locked {
+        /// Where.
+        place: String,
+        /// The holder, when it is known.
+        holder: Option<u32>,
+    },
+    /// Reading or writing failed.
+    #[error("the store {place} cannot be used: {detail}")]
+    Io {
+        /// Where.
+        place: String,
+        /// What failed.
+        detail: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Io { .. })
+    }
+}
+
+/// What the engine writes. One value is the only writer.
+pub trait Store: Send {
+    /// Reads what a starting engine needs.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn load(&mut self) -> Result<Snapshot, StoreError>;
+
+    /// Makes a batch durable as one transaction.
+    ///
+    /// # Errors
+    /// When nothing of the batch was made durable.
+    fn commit(&mut self, writes: &[Write]) -> Result<Committed, StoreError>;
+
+    /// A reader beside this writer.
+    fn reader(&self) -> Arc<dyn Query>;
+}
+
+/// What readers ask. Every answer is of committed facts.
+pub trait Query: Send + Sync {
+    /// Runs and ranges, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read; so for every method here.
+    fn history(&self, filter: &HistoryFilter) -> Result<Vec<HistoryRow>, StoreError>;
+    /// One run.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn run(&self, run_id: RunId) -> Result<Option<RunRecord>, StoreError>;
+    /// Every schedule, retired ones included, in the order of names.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn schedules(&self) -> Result<Vec<ScheduleRow>, StoreError>;
+    /// The newest run of a schedule that started, and its open runs.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn activity(&self, schedule: &ScheduleName) -> Result<(Option<RunRecord>, Vec<RunId>), StoreError>;
+    /// Every version of a schedule, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn versions(&self, schedule: &ScheduleName) -> Result<Vec<VersionRow>, StoreError>;
+    /// Every fire of a schedule after `since` with a disposition, in order; superseded ones left out.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn dispositions(&self, schedule: &ScheduleName, since: DateTime<Utc>) -> Result<Vec<Disposition>, StoreError>;
+    /// The instant before which history has been pruned.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn pruned_before(&self) -> Result<Option<DateTime<Utc>>, StoreError>;
+    /// Committed events after a place, oldest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn events_after(&self, seq: Seq, limit: u32) -> Result<Vec<Recorded>, StoreError>;
+    /// The place of the newest committed event.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn last_seq(&self) -> Result<Seq, StoreError>;
+    /// How far a sink has read.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn mark(&self, sink: &str) -> Result<Option<Seq>, StoreError>;
+    /// A value kept for a schedule's jobs.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn state(&self, schedule: &ScheduleName, key: &str) -> Result<Option<Value>, StoreError>;
+    /// The range that counts a fire.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn range_of(&self, schedule: &ScheduleName, at: DateTime<Utc>) -> Result<Option<RangeRecord>, StoreError>;
+    /// Who stopped dispatching.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn dispatch(&self) -> Result<Option<Hold>, StoreError>;
+}

@@ -1,0 +1,225 @@
+//! The store in one SQLite file: WAL, `synchronous=FULL`, one writer, readers beside it.
+//!
+//! Facts live in typed columns; what only people and programs outside read (parameters, figures,
+//! specifications) is JSON. Must not know: the engine.
+
+mod query;
+mod rows;
+mod schema;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{Committed, Query, Receipt, Snapshot, Store, StoreError, Write};
+use crate::event::Recorded;
+use crate::id::Seq;
+use crate::query::HistoryFilter;
+
+/// The writer of a SQLite store. Opening does not lock out other processes: the daemon's lock file does.
+#[derive(Debug)]
+pub struct SqliteStore {
+    conn: Connection,
+    path: PathBuf,
+}
+
+/// Reads a SQLite store beside its writer, from this or another process.
+#[derive(Clone)]
+pub struct SqliteReader {
+    path: PathBuf,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+/// What is wrong with a store, by SQLite's and the foreign keys' own checks; empty when nothing is.
+pub type Problems = Vec<String>;
+
+const OLDEST_SQLITE: i32 = 3_051_003;
+const MAX_IDLE_READERS: usize = 4;
+
+impl SqliteStore {
+    /// Opens or creates the store at `path` and brings its schema up to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`] and [`StoreError::Corrupt`] leave the file untouched.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref().to_path_buf();
+        let fail = |error| failure(&path, &error);
+        if rusqlite::version_number() < OLDEST_SQLITE {
+            let detail = format!("this program was built with SQLite {}, needs 3.51.3", rusqlite::version());
+            return Err(StoreError::Io { place: path.display().to_string(), detail });
+        }
+        schema::inspect(&path)?;
+        let mut conn = Connection::open(&path).map_err(fail)?;
+        conn.busy_timeout(Duration::from_secs(5)).map_err(fail)?;
+        conn.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
+        conn.pragma_update(None, "synchronous", "FULL").map_err(fail)?;
+        conn.pragma_update(None, "foreign_keys", true).map_err(fail)?;
+        conn.set_prepared_statement_cache_capacity(64);
+        schema::migrate(&mut conn, &path)?;
+        Ok(Self { conn, path })
+    }
+
+    /// Where the store is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Store for SqliteStore {
+    fn load(&mut self) -> Result<Snapshot, StoreError> {
+        query::snapshot(&self.conn).map_err(|error| failure(&self.path, &error))
+    }
+
+    fn commit(&mut self, writes: &[Write]) -> Result<Committed, StoreError> {
+        let path = &self.path;
+        let run = |conn: &mut Connection| -> rusqlite::Result<Committed> {
+            let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let mut committed = Committed::default();
+            for write in writes {
+                let receipt = write::apply(&tx, &write.intent)?;
+                if !matches!(receipt, Receipt::Conflict | Receipt::Existing(_)) {
+                    for event in &write.events {
+                        let seq = Seq(write::append_event(&tx, write.at, event)?);
+                        committed.events.push(Recorded { ts: write.at, event: event.clone(), seq: Some(seq) });
+                    }
+                }
+                committed.receipts.push(receipt);
+            }
+            tx.commit()?;
+            Ok(committed)
+        };
+        run(&mut self.conn).map_err(|error| failure(path, &error))
+    }
+
+    fn reader(&self) -> Arc<dyn Query> {
+        Arc::new(SqliteReader::at(&self.path))
+    }
+}
+
+impl SqliteReader {
+    fn at(path: &Path) -> Self {
+        Self { path: path.to_path_buf(), idle: Arc::default() }
+    }
+
+    /// Opens an existing store for reading only.
+    ///
+    /// # Errors
+    /// When there is none, or it is damaged, or of a newer schema.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let reader = Self::at(path.as_ref());
+        schema::inspect(&reader.path)?;
+        reader.with(|_| Ok(()))?;
+        Ok(reader)
+    }
+
+    /// Copies the store, as it is now, into a new file.
+    ///
+    /// # Errors
+    /// When the target exists or cannot be written.
+    pub fn backup(&self, target: &Path) -> Result<(), StoreError> {
+        let text = target.to_string_lossy().into_owned();
+        self.with(|conn| conn.execute("VACUUM INTO ?1", [text]).map(drop))
+    }
+
+    /// SQLite's own check of the whole file.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn integrity(&self) -> Result<Problems, StoreError> {
+        self.with(|conn| {
+            let mut statement = conn.prepare("PRAGMA integrity_check")?;
+            let lines = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+            Ok(lines.into_iter().filter(|line| line != "ok").collect())
+        })
+    }
+
+    fn with<T>(&self, ask: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = idle().pop();
+        let answer = match kept {
+            Some(conn) => Ok(conn),
+            None => open_reader(&self.path),
+        }
+        .and_then(|conn| ask(&conn).map(|answer| (conn, answer)));
+        let (conn, answer) = answer.map_err(|error| failure(&self.path, &error))?;
+        let mut idle = idle();
+        if idle.len() < MAX_IDLE_READERS {
+            idle.push(conn);
+        }
+        Ok(answer)
+    }
+}
+
+fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    conn.busy_timeout(Duration::from_secs(5))?;
+    Ok(conn)
+}
+
+fn failure(path: &Path, error: &rusqlite::Error) -> StoreError {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseCorrupt, NotADatabase};
+    let place = path.display().to_string();
+    let detail = error.to_string();
+    match error.sqlite_error_code() {
+        Some(DatabaseCorrupt | NotADatabase) => StoreError::Corrupt { place, detail },
+        Some(DatabaseBusy) => StoreError::Locked { place, holder: None },
+        _ => StoreError::Io { place, detail },
+    }
+}
+
+impl Query for SqliteReader {
+    fn history(&self, filter: &HistoryFilter) -> Result<Vec<crate::HistoryRow>, StoreError> {
+        self.with(|conn| query::history(conn, filter))
+    }
+    fn run(&self, run_id: crate::RunId) -> Result<Option<crate::RunRecord>, StoreError> {
+        self.with(|conn| query::run(conn, run_id))
+    }
+    fn schedules(&self) -> Result<Vec<super::ScheduleRow>, StoreError> {
+        self.with(query::schedules)
+    }
+    fn activity(
+        &self,
+        schedule: &crate::ScheduleName,
+    ) -> Result<(Option<crate::RunRecord>, Vec<crate::RunId>), StoreError> {
+        self.with(|conn| query::activity(conn, schedule))
+    }
+    fn versions(&self, schedule: &crate::ScheduleName) -> Result<Vec<super::VersionRow>, StoreError> {
+        self.with(|conn| query::versions(conn, schedule))
+    }
+    fn dispositions(
+        &self,
+        schedule: &crate::ScheduleName,
+        since: chrono::DateTime<chrono::Utc>,
+    ) -> Result<Vec<super::Disposition>, StoreError> {
+        self.with(|conn| query::dispositions(conn, schedule, since))
+    }
+    fn pruned_before(&self) -> Result<Option<chrono::DateTime<chrono::Utc>>, StoreError> {
+        self.with(query::pruned_before)
+    }
+    fn events_after(&self, seq: Seq, limit: u32) -> Result<Vec<Recorded>, StoreError> {
+        self.with(|conn| query::events_after(conn, seq, limit))
+    }
+    fn last_seq(&self) -> Result<Seq, StoreError> {
+        self.with(query::last_seq)
+    }
+    fn mark(&self, sink: &str) -> Result<Option<Seq>, StoreError> {
+        self.with(|conn| query::mark(conn, sink))
+    }
+    fn state(&self, schedule: &crate::ScheduleName, key: &str) -> Result<Option<serde_json::Value>, StoreError> {
+        self.with(|conn| query::state(conn, schedule, key))
+    }
+    fn range_of(
+        &self,
+        schedule: &crate::ScheduleName,
+        at: chrono::DateTime<chrono::Utc>,
+    ) -> Result<Option<crate::RangeRecord>, StoreError> {
+        self.with(|conn| query::range_of(conn, schedule, at))
+    }
+    fn dispatch(&self) -> Result<Option<crate::Hold>, StoreError> {
+        self.with(query::dispatch)
+    }
+}

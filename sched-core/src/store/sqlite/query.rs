@@ -1,0 +1,206 @@
+//! Each question as a statement. Every one is served by an index.
+
+use chrono::{DateTime, Utc};
+use rusqlite::types::ToSql;
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use serde_json::Value;
+
+use super::super::{Disposition, ScheduleRow, Snapshot, VersionRow};
+use super::rows::{self, Id, Json, Micros, RANGE_COLUMNS, RUN_COLUMNS};
+use crate::event::{Event, Recorded};
+use crate::id::{RunId, ScheduleName, Seq};
+use crate::query::{HistoryFilter, Hold};
+use crate::run::{HistoryRow, RangeRecord, RunRecord};
+
+type Result<T> = rusqlite::Result<T>;
+
+pub(super) fn snapshot(conn: &Connection) -> Result<Snapshot> {
+    let schedules = schedules(conn)?;
+    let sql = format!(
+        "SELECT {RUN_COLUMNS} FROM runs JOIN schedules ON schedules.id = runs.schedule
+         WHERE state IN ('queued', 'running') ORDER BY queued_at, run_id"
+    );
+    let open = conn.prepare(&sql)?.query_map([], rows::run)?.collect::<Result<_>>()?;
+    let mut recent = std::collections::HashMap::new();
+    for row in schedules.iter().filter(|row| row.spec.on_start == crate::OnStart::IfDue) {
+        let filter = HistoryFilter::of(row.name().clone(), 20);
+        recent.insert(row.name().clone(), runs(conn, &filter)?);
+    }
+    Ok(Snapshot { schedules, open, recent, dispatch: dispatch(conn)? })
+}
+
+pub(super) fn schedules(conn: &Connection) -> Result<Vec<ScheduleRow>> {
+    conn.prepare_cached("SELECT * FROM schedules ORDER BY name")?.query_map([], rows::schedule)?.collect()
+}
+
+pub(super) fn run(conn: &Connection, run_id: RunId) -> Result<Option<RunRecord>> {
+    let sql =
+        format!("SELECT {RUN_COLUMNS} FROM runs JOIN schedules ON schedules.id = runs.schedule WHERE run_id = ?1");
+    conn.prepare_cached(&sql)?.query_row([Id(run_id.as_uuid())], rows::run).optional()
+}
+
+pub(super) fn activity(conn: &Connection, schedule: &ScheduleName) -> Result<(Option<RunRecord>, Vec<RunId>)> {
+    let sql = format!(
+        "SELECT {RUN_COLUMNS} FROM runs JOIN schedules ON schedules.id = runs.schedule
+         WHERE schedules.name = ?1 AND started_at IS NOT NULL ORDER BY queued_at DESC, run_id DESC LIMIT 1"
+    );
+    let last = conn.prepare_cached(&sql)?.query_row([schedule.as_str()], rows::run).optional()?;
+    let open = conn
+        .prepare_cached(
+            "SELECT run_id FROM runs WHERE state IN ('queued', 'running')
+             AND schedule = (SELECT id FROM schedules WHERE name = ?1) ORDER BY queued_at, run_id",
+        )?
+        .query_map([schedule.as_str()], |row| row.get::<_, Id>(0).map(|id| RunId::from_uuid(id.0)))?
+        .collect::<Result<_>>()?;
+    Ok((last, open))
+}
+
+pub(super) fn versions(conn: &Connection, schedule: &ScheduleName) -> Result<Vec<VersionRow>> {
+    conn.prepare_cached(
+        "SELECT schedule_versions.* FROM schedule_versions JOIN schedules ON schedules.id = schedule
+         WHERE name = ?1 ORDER BY schedule_versions.version",
+    )?
+    .query_map([schedule.as_str()], rows::version)?
+    .collect()
+}
+
+pub(super) fn dispositions(
+    conn: &Connection,
+    schedule: &ScheduleName,
+    since: DateTime<Utc>,
+) -> Result<Vec<Disposition>> {
+    conn.prepare_cached(
+        "WITH this AS (SELECT id FROM schedules WHERE name = ?1)
+         SELECT nominal_at AS from_at, nominal_at AS until_at, 1 AS count FROM fires
+           WHERE schedule = (SELECT id FROM this) AND nominal_at > ?2
+           AND EXISTS (SELECT 1 FROM runs WHERE runs.run_id = fires.run_id)
+         UNION ALL
+         SELECT from_at, until_at, count FROM ranges
+           WHERE schedule = (SELECT id FROM this) AND until_at > ?2 AND superseded = 0
+         ORDER BY from_at",
+    )?
+    .query_map(params![schedule.as_str(), Micros(since)], |row| {
+        Ok(Disposition { from: rows::at(row, "from_at")?, until: rows::at(row, "until_at")?, count: row.get("count")? })
+    })?
+    .collect()
+}
+
+/// Builds `WHERE` clauses with their parameters.
+#[derive(Default)]
+struct Clauses {
+    sql: Vec<String>,
+    values: Vec<Box<dyn ToSql>>,
+}
+
+impl Clauses {
+    fn push(&mut self, sql: &str, value: impl ToSql + 'static) {
+        self.sql.push(sql.to_owned());
+        self.values.push(Box::new(value));
+    }
+
+    fn of(filter: &HistoryFilter, time: &str, id: &str) -> Self {
+        let mut clauses = Self::default();
+        if let Some(name) = &filter.schedule {
+            clauses.push("schedule = (SELECT id FROM schedules WHERE name = ?)", name.as_str().to_owned());
+        }
+        if !filter.states.is_empty() {
+            let marks = vec!["?"; filter.states.len()].join(", ");
+            clauses.sql.push(format!("state IN ({marks})"));
+            clauses.values.extend(filter.states.iter().map(|state| Box::new(*state) as Box<dyn ToSql>));
+        }
+        if let Some(since) = filter.since {
+            clauses.push(&format!("{time} >= ?"), Micros(since));
+        }
+        if let Some(after) = filter.after {
+            clauses.sql.push(format!("({time}, {id}) < (?, ?)"));
+            clauses.values.push(Box::new(Micros(after.at)));
+            clauses.values.push(Box::new(Id(after.id)));
+        }
+        clauses.values.push(Box::new(filter.limit));
+        clauses
+    }
+
+    fn text(&self) -> String {
+        if self.sql.is_empty() { String::new() } else { format!("WHERE {}", self.sql.join(" AND ")) }
+    }
+}
+
+fn runs(conn: &Connection, filter: &HistoryFilter) -> Result<Vec<RunRecord>> {
+    let clauses = Clauses::of(filter, "queued_at", "run_id");
+    let sql = format!(
+        "SELECT {RUN_COLUMNS} FROM runs JOIN schedules ON schedules.id = runs.schedule {}
+         ORDER BY queued_at DESC, run_id DESC LIMIT ?",
+        clauses.text()
+    );
+    conn.prepare_cached(&sql)?.query_map(params_from_iter(clauses.values), rows::run)?.collect()
+}
+
+fn ranges(conn: &Connection, filter: &HistoryFilter) -> Result<Vec<RangeRecord>> {
+    let clauses = Clauses::of(filter, "until_at", "range_id");
+    let sql = format!(
+        "SELECT {RANGE_COLUMNS} FROM ranges JOIN schedules ON schedules.id = ranges.schedule {}
+         ORDER BY until_at DESC, range_id DESC LIMIT ?",
+        clauses.text()
+    );
+    conn.prepare_cached(&sql)?.query_map(params_from_iter(clauses.values), rows::range)?.collect()
+}
+
+pub(super) fn history(conn: &Connection, filter: &HistoryFilter) -> Result<Vec<HistoryRow>> {
+    let mut all: Vec<_> = runs(conn, filter)?.into_iter().map(HistoryRow::Run).collect();
+    all.extend(ranges(conn, filter)?.into_iter().map(HistoryRow::Range));
+    all.sort_by_key(|row| std::cmp::Reverse(row.cursor()));
+    all.truncate(filter.limit as usize);
+    Ok(all)
+}
+
+pub(super) fn events_after(conn: &Connection, seq: Seq, limit: u32) -> Result<Vec<Recorded>> {
+    conn.prepare_cached("SELECT seq, ts, body FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2")?
+        .query_map(params![seq.0, limit], |row| {
+            let event = row.get::<_, Json<Event>>("body")?.0;
+            Ok(Recorded { ts: rows::at(row, "ts")?, event, seq: Some(Seq(row.get("seq")?)) })
+        })?
+        .collect()
+}
+
+pub(super) fn last_seq(conn: &Connection) -> Result<Seq> {
+    conn.prepare_cached("SELECT coalesce(max(seq), 0) FROM events")?.query_row([], |row| row.get(0)).map(Seq)
+}
+
+pub(super) fn mark(conn: &Connection, sink: &str) -> Result<Option<Seq>> {
+    conn.prepare_cached("SELECT seq FROM sinks WHERE name = ?1")?
+        .query_row([sink], |row| row.get(0).map(Seq))
+        .optional()
+}
+
+pub(super) fn state(conn: &Connection, schedule: &ScheduleName, key: &str) -> Result<Option<Value>> {
+    conn.prepare_cached(
+        "SELECT value FROM job_state WHERE schedule = (SELECT id FROM schedules WHERE name = ?1) AND key = ?2",
+    )?
+    .query_row([schedule.as_str(), key], |row| row.get::<_, Json<Value>>(0).map(|json| json.0))
+    .optional()
+}
+
+pub(super) fn range_of(conn: &Connection, schedule: &ScheduleName, at: DateTime<Utc>) -> Result<Option<RangeRecord>> {
+    let sql = format!(
+        "SELECT {RANGE_COLUMNS} FROM ranges JOIN schedules ON schedules.id = ranges.schedule
+         WHERE schedules.name = ?1 AND until_at >= ?2 AND from_at <= ?2 AND superseded = 0 ORDER BY until_at LIMIT 1"
+    );
+    conn.prepare_cached(&sql)?.query_row(params![schedule.as_str(), Micros(at)], rows::range).optional()
+}
+
+fn fact(conn: &Connection, name: &str) -> Result<Option<String>> {
+    conn.prepare_cached("SELECT value FROM facts WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()
+}
+
+pub(super) fn dispatch(conn: &Connection) -> Result<Option<Hold>> {
+    Ok(conn
+        .prepare_cached("SELECT value FROM facts WHERE name = 'dispatch'")?
+        .query_row([], |row| row.get::<_, Json<Option<Hold>>>(0).map(|json| json.0))
+        .optional()?
+        .flatten())
+}
+
+pub(super) fn pruned_before(conn: &Connection) -> Result<Option<DateTime<Utc>>> {
+    let micros = fact(conn, "pruned_before")?.and_then(|text| text.parse().ok());
+    Ok(micros.and_then(DateTime::from_timestamp_micros))
+}

@@ -1,0 +1,54 @@
+//! The schema and its versions. A migration is one entry at the end of [`MIGRATIONS`]; entries never change.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::super::StoreError;
+use super::failure;
+
+/// Each entry brings the schema from its index to the next version.
+const MIGRATIONS: &[&str] = &[include_str!("schema/001.sql")];
+
+/// Marks the file as ours ("SCHD").
+const APPLICATION_ID: i64 = 0x5343_4844;
+
+/// Refuses a file that is no store of ours, damaged, or newer, before anything is written to it.
+pub(super) fn inspect(path: &Path) -> Result<(), StoreError> {
+    let empty = std::fs::metadata(path).map_or(true, |meta| meta.len() == 0);
+    if empty {
+        return Ok(());
+    }
+    let fail = |error| failure(path, &error);
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(fail)?;
+    let number = |pragma: &str| conn.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let found = number("user_version").map_err(fail)?;
+    let application = number("application_id").map_err(fail)?;
+    let place = path.display().to_string();
+    let known = MIGRATIONS.len() as i64;
+    if application != APPLICATION_ID && (found != 0 || application != 0) {
+        return Err(StoreError::Corrupt { place, detail: "it is a SQLite file of another program".into() });
+    }
+    if found > known {
+        return Err(StoreError::Newer { place, found, known });
+    }
+    let check: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(fail)?;
+    if check != "ok" {
+        return Err(StoreError::Corrupt { place, detail: check });
+    }
+    Ok(())
+}
+
+/// Applies the migrations that the file lacks, each with its version in one transaction.
+pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let fail = |error| failure(path, &error);
+    let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(fail)?;
+    for (index, sql) in MIGRATIONS.iter().enumerate().skip(usize::try_from(found).unwrap_or(0)) {
+        let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(fail)?;
+        tx.execute_batch(sql).map_err(fail)?;
+        tx.pragma_update(None, "application_id", APPLICATION_ID).map_err(fail)?;
+        tx.pragma_update(None, "user_version", index as i64 + 1).map_err(fail)?;
+        tx.commit().map_err(fail)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,310 @@
+//! Each intent as statements, inside the batch's transaction.
+
+use chrono::{DateTime, Utc};
+use rusqlite::{OptionalExtension, Transaction, named_params, params};
+
+use super::super::{Ending, Intent, Receipt, ScheduleRow};
+use super::rows::{Id, Json, Micros};
+use crate::context::PruneRule;
+use crate::event::Event;
+use crate::id::{Fence, RunId, ScheduleName};
+use crate::run::{RangeRecord, RunRecord, RunState};
+
+type Result<T> = rusqlite::Result<T>;
+
+pub(super) fn append_event(tx: &Transaction<'_>, at: DateTime<Utc>, event: &Event) -> Result<u64> {
+    tx.prepare_cached("INSERT INTO events (ts, body) VALUES (?1, ?2)")?.execute(params![Micros(at), Json(event)])?;
+    Ok(tx.last_insert_rowid().unsigned_abs())
+}
+
+pub(super) fn apply(tx: &Transaction<'_>, intent: &Intent) -> Result<Receipt> {
+    match intent {
+        Intent::Declare(row) => declare(tx, row),
+        Intent::Retire { schedule, at } => {
+            tx.prepare_cached("UPDATE schedules SET retired = 1 WHERE name = ?1")?.execute([schedule.as_str()])?;
+            tx.prepare_cached(
+                "UPDATE schedule_versions SET effective_until = ?2
+                 WHERE schedule = (SELECT id FROM schedules WHERE name = ?1) AND effective_until IS NULL",
+            )?
+            .execute(params![schedule.as_str(), Micros(*at)])?;
+            Ok(Receipt::Applied)
+        }
+        Intent::Plan { schedule, expected, cursor, ranges, runs } => {
+            let advanced = tx
+                .prepare_cached("UPDATE schedules SET cursor = ?3 WHERE name = ?1 AND cursor = ?2")?
+                .execute(params![schedule.as_str(), Micros(*expected), Micros(*cursor)])?;
+            if advanced == 0 {
+                return Ok(Receipt::Conflict);
+            }
+            let id = schedule_id(tx, schedule)?;
+            for range in ranges {
+                put_range(tx, id, range)?;
+            }
+            for run in runs {
+                insert_run(tx, id, run)?;
+            }
+            Ok(Receipt::Applied)
+        }
+        Intent::Enqueue(run) => {
+            if let Some(key) = &run.idempotency_key {
+                let existing = tx
+                    .prepare_cached("SELECT run_id FROM runs WHERE idempotency = ?1")?
+                    .query_row([key], |row| row.get::<_, Id>(0))
+                    .optional()?;
+                if let Some(id) = existing {
+                    return Ok(Receipt::Existing(RunId::from_uuid(id.0)));
+                }
+            }
+            insert_run(tx, schedule_id(tx, &run.schedule)?, run)?;
+            Ok(Receipt::Applied)
+        }
+        Intent::Claim { run_id, attempt, node, at } => {
+            let fence = last_fence(tx)? + 1;
+            let claimed = tx
+                .prepare_cached(
+                    "UPDATE runs SET state = 'running', attempt = ?2, node = ?3, started_at = ?4, fence = ?5
+                     WHERE run_id = ?1 AND state = 'queued'",
+                )?
+                .execute(params![Id(run_id.as_uuid()), attempt, Id(node.as_uuid()), Micros(*at), fence])?;
+            if claimed == 0 {
+                return Ok(Receipt::Conflict);
+            }
+            tx.prepare_cached(
+                "INSERT INTO attempts (run_id, fence, attempt, node, started_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![Id(run_id.as_uuid()), fence, attempt, Id(node.as_uuid()), Micros(*at)])?;
+            put_fact(tx, "fence", &fence.to_string())?;
+            Ok(Receipt::Claimed(Fence(fence)))
+        }
+        Intent::Finish { run_id, fence, ending } => {
+            let ended = end(tx, *run_id, *fence, ending, None)?;
+            Ok(if ended { Receipt::Applied } else { Receipt::Conflict })
+        }
+        Intent::Requeue { run_id, fence, attempt, not_before, ending } => {
+            let ended = end(tx, *run_id, *fence, ending, Some((*attempt, *not_before)))?;
+            Ok(if ended { Receipt::Applied } else { Receipt::Conflict })
+        }
+        Intent::Recover { expected, parts, run } => recover(tx, expected, parts, run),
+        Intent::Pause { schedule, hold } => {
+            let changed = tx
+                .prepare_cached("UPDATE schedules SET paused = ?2 WHERE name = ?1")?
+                .execute(params![schedule.as_str(), hold.as_ref().map(Json)])?;
+            Ok(if changed == 0 { Receipt::Conflict } else { Receipt::Applied })
+        }
+        Intent::Dispatch(hold) => {
+            put_fact(tx, "dispatch", &serde_json::json!(hold).to_string())?;
+            Ok(Receipt::Applied)
+        }
+        Intent::PutState { schedule, key, value } => {
+            tx.prepare_cached(
+                "INSERT INTO job_state (schedule, key, value)
+                 VALUES ((SELECT id FROM schedules WHERE name = ?1), ?2, ?3)
+                 ON CONFLICT (schedule, key) DO UPDATE SET value = excluded.value",
+            )?
+            .execute(params![schedule.as_str(), key, Json(value)])?;
+            Ok(Receipt::Applied)
+        }
+        Intent::Prune(rule) => prune(tx, rule),
+        Intent::Mark { sink, seq } => {
+            tx.prepare_cached(
+                "INSERT INTO sinks (name, seq) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET seq = ?2",
+            )?
+            .execute(params![sink, seq.0])?;
+            Ok(Receipt::Applied)
+        }
+        Intent::Note => Ok(Receipt::Applied),
+    }
+}
+
+fn schedule_id(tx: &Transaction<'_>, name: &ScheduleName) -> Result<i64> {
+    tx.prepare_cached("SELECT id FROM schedules WHERE name = ?1")?.query_row([name.as_str()], |row| row.get(0))
+}
+
+fn put_fact(tx: &Transaction<'_>, name: &str, value: &str) -> Result<()> {
+    tx.prepare_cached("INSERT INTO facts (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2")?
+        .execute([name, value])
+        .map(drop)
+}
+
+fn last_fence(tx: &Transaction<'_>) -> Result<u64> {
+    let sql = "SELECT coalesce((SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'fence'), 0)";
+    tx.prepare_cached(sql)?.query_row([], |row| row.get(0))
+}
+
+fn declare(tx: &Transaction<'_>, row: &ScheduleRow) -> Result<Receipt> {
+    tx.prepare_cached(
+        "INSERT INTO schedules (name, spec, version, effective_from, cursor, paused, retired)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (name) DO UPDATE SET spec = ?2, version = ?3, effective_from = ?4, cursor = ?5, paused = ?6, retired = ?7",
+    )?
+    .execute(params![
+        row.name().as_str(),
+        Json(&row.spec),
+        row.version,
+        Micros(row.effective_from),
+        Micros(row.cursor),
+        row.paused.as_ref().map(Json),
+        row.retired,
+    ])?;
+    let id = schedule_id(tx, row.name())?;
+    tx.prepare_cached(
+        "UPDATE schedule_versions SET effective_until = ?2 WHERE schedule = ?1 AND effective_until IS NULL",
+    )?
+    .execute(params![id, Micros(row.effective_from)])?;
+    tx.prepare_cached(
+        "INSERT INTO schedule_versions (schedule, version, spec, effective_from) VALUES (?1, ?2, ?3, ?4)",
+    )?
+    .execute(params![id, row.version, Json(&row.spec), Micros(row.effective_from)])?;
+    Ok(Receipt::Applied)
+}
+
+fn insert_run(tx: &Transaction<'_>, schedule: i64, run: &RunRecord) -> Result<()> {
+    if let Some(at) = run.nominal_at {
+        tx.prepare_cached("INSERT INTO fires (schedule, nominal_at, run_id) VALUES (?1, ?2, ?3)")?.execute(params![
+            schedule,
+            Micros(at),
+            Id(run.run_id.as_uuid())
+        ])?;
+    }
+    tx.prepare_cached(
+        "INSERT INTO runs (run_id, schedule, job, version, nominal_at, origin, state, reason, attempt, not_before,
+           queued_at, started_at, finished_at, duration_ms, node, fence, params, summary, data, error, abandoned,
+           artifacts, parent, requested_by, idempotency)
+         VALUES (:run_id, :schedule, :job, :version, :nominal_at, :origin, :state, :reason, :attempt, :not_before,
+           :queued_at, :started_at, :finished_at, :duration_ms, :node, :fence, :params, :summary, :data, :error,
+           :abandoned, :artifacts, :parent, :requested_by, :idempotency)",
+    )?
+    .execute(named_params! {
+        ":run_id": Id(run.run_id.as_uuid()),
+        ":schedule": schedule,
+        ":job": run.job,
+        ":version": run.version,
+        ":nominal_at": run.nominal_at.map(Micros),
+        ":origin": run.origin,
+        ":state": run.state,
+        ":reason": run.reason,
+        ":attempt": run.attempt,
+        ":not_before": Micros(run.not_before),
+        ":queued_at": Micros(run.queued_at),
+        ":started_at": run.started_at.map(Micros),
+        ":finished_at": run.finished_at.map(Micros),
+        ":duration_ms": run.duration_ms,
+        ":node": run.node.map(|node| Id(node.as_uuid())),
+        ":fence": run.fence.0,
+        ":params": Json(&run.params),
+        ":summary": run.summary,
+        ":data": Json(&run.data),
+        ":error": run.error,
+        ":abandoned": run.abandoned,
+        ":artifacts": Json(&run.artifacts),
+        ":parent": run.parent.map(|id| Id(id.as_uuid())),
+        ":requested_by": run.requested_by,
+        ":idempotency": run.idempotency_key,
+    })?;
+    Ok(())
+}
+
+/// Ends an attempt under its fence; with `again`, the run goes back into the queue.
+fn end(
+    tx: &Transaction<'_>,
+    run_id: RunId,
+    fence: Fence,
+    ending: &Ending,
+    again: Option<(u32, DateTime<Utc>)>,
+) -> Result<bool> {
+    let state = if again.is_some() { RunState::Queued } else { ending.state };
+    let changed = tx
+        .prepare_cached(
+            "UPDATE runs SET state = ?3, reason = ?4, finished_at = ?5, duration_ms = ?6, summary = ?7, data = ?8,
+               error = ?9, abandoned = ?10, attempt = coalesce(?11, attempt), not_before = coalesce(?12, not_before),
+               artifacts = CASE ?13 WHEN '[]' THEN artifacts ELSE ?13 END
+             WHERE run_id = ?1 AND fence = ?2 AND (state = 'running' OR (state = 'queued' AND ?14))",
+        )?
+        .execute(params![
+            Id(run_id.as_uuid()),
+            fence.0,
+            state,
+            ending.reason,
+            again.is_none().then_some(Micros(ending.at)),
+            ending.duration_ms,
+            ending.summary,
+            Json(&ending.data),
+            ending.error,
+            ending.abandoned,
+            again.map(|(attempt, _)| attempt),
+            again.map(|(_, at)| Micros(at)),
+            Json(&ending.artifacts),
+            again.is_none(),
+        ])?;
+    if changed == 0 {
+        return Ok(false);
+    }
+    tx.prepare_cached(
+        "UPDATE attempts SET finished_at = ?3, state = ?4, error = ?5 WHERE run_id = ?1 AND fence = ?2 AND state IS NULL",
+    )?
+    .execute(params![Id(run_id.as_uuid()), fence.0, Micros(ending.at), ending.state, ending.error])?;
+    Ok(true)
+}
+
+fn put_range(tx: &Transaction<'_>, schedule: i64, range: &RangeRecord) -> Result<()> {
+    tx.prepare_cached(
+        "INSERT INTO ranges (range_id, schedule, version, state, reason, blocker, from_at, until_at, count, superseded)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+         ON CONFLICT (range_id) DO UPDATE SET until_at = ?8, count = ?9",
+    )?
+    .execute(params![
+        Id(range.range_id.as_uuid()),
+        schedule,
+        range.version,
+        range.state,
+        range.reason,
+        range.blocker.map(|id| Id(id.as_uuid())),
+        Micros(range.from),
+        Micros(range.until),
+        range.count,
+        range.superseded,
+    ])
+    .map(drop)
+}
+
+fn recover(tx: &Transaction<'_>, expected: &RangeRecord, parts: &[RangeRecord], run: &RunRecord) -> Result<Receipt> {
+    let removed = tx
+        .prepare_cached(
+            "DELETE FROM ranges WHERE range_id = ?1 AND from_at = ?2 AND until_at = ?3 AND count = ?4 AND superseded = 0",
+        )?
+        .execute(params![
+            Id(expected.range_id.as_uuid()),
+            Micros(expected.from),
+            Micros(expected.until),
+            expected.count
+        ])?;
+    if removed == 0 {
+        return Ok(Receipt::Conflict);
+    }
+    let id = schedule_id(tx, &expected.schedule)?;
+    for part in parts {
+        put_range(tx, id, part)?;
+    }
+    insert_run(tx, id, run)?;
+    Ok(Receipt::Applied)
+}
+
+fn prune(tx: &Transaction<'_>, rule: &PruneRule) -> Result<Receipt> {
+    let old_runs = "SELECT run_id FROM (
+          SELECT run_id, state, finished_at,
+                 row_number() OVER (PARTITION BY schedule ORDER BY queued_at DESC, run_id DESC) AS rank FROM runs)
+        WHERE rank > ?3 AND finished_at < CASE WHEN state IN ('failed', 'timed_out', 'interrupted') THEN ?2 ELSE ?1 END";
+    let limits = params![Micros(rule.before), Micros(rule.failures_before), rule.keep_newest];
+    let runs: u64 = tx.query_row(&format!("SELECT count(*) FROM ({old_runs})"), limits, |row| row.get(0))?;
+    let ranges: u64 =
+        tx.query_row("SELECT count(*) FROM ranges WHERE until_at < ?1", [Micros(rule.before)], |row| row.get(0))?;
+    if !rule.dry_run && runs + ranges > 0 {
+        for table in ["fires", "attempts", "runs"] {
+            tx.execute(&format!("DELETE FROM {table} WHERE run_id IN ({old_runs})"), limits)?;
+        }
+        tx.execute("DELETE FROM ranges WHERE until_at < ?1", [Micros(rule.before)])?;
+        tx.execute("DELETE FROM events WHERE ts < ?1 AND seq < (SELECT max(seq) FROM events)", [Micros(rule.before)])?;
+        put_fact(tx, "pruned_before", &rule.before.timestamp_micros().to_string())?;
+    }
+    Ok(Receipt::Pruned { runs, ranges })
+}

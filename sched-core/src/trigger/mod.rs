@@ -1,0 +1,74 @@
+//! When schedules fire: one file a kind, all pure.
+//!
+//! A [`Trigger`] answers one question: which instant comes next after this one. [`TriggerSpec`] is its
+//! written form. A new kind is one file here, one variant of [`TriggerKind`] and one line in `compile`.
+//!
+//! Must not know: clocks, I/O, jobs.
+
+mod cron;
+mod daily;
+mod every;
+mod once;
+mod spec;
+mod wall;
+
+use std::fmt::Debug;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+pub use cron::CronError;
+pub(crate) use spec::parse_zone;
+pub use spec::{TriggerError, TriggerKind, TriggerSpec};
+
+/// Names the instants at which a schedule is due.
+///
+/// ```
+/// use chrono::{DateTime, Utc};
+/// use sched_core::{Trigger, TriggerSpec};
+///
+/// // 08:00 in London: in winter 08:00 UTC, in summer 07:00 UTC.
+/// let trigger = TriggerSpec::daily("08:00".parse()?, chrono_tz::Europe::London).compile()?;
+/// let after: DateTime<Utc> = "2026-03-28T12:00:00Z".parse()?;
+/// assert_eq!(trigger.next_after(after), Some("2026-03-29T07:00:00Z".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Trigger: Send + Sync + Debug {
+    /// The first instant strictly after `after`, or none when it never fires again.
+    fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>>;
+
+    /// The last instant at or before `now`, looking back at most ten years.
+    fn last_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let mut back = TimeDelta::minutes(1);
+        let start = loop {
+            let start = now.checked_sub_signed(back)?;
+            if self.next_after(start).is_some_and(|first| first <= now) {
+                break start;
+            }
+            if back > TimeDelta::days(3653) {
+                return None;
+            }
+            back = back * 2;
+        };
+        let mut last = None;
+        let mut at = start;
+        while let Some(next) = self.next_after(at).filter(|next| *next <= now) {
+            last = Some(next);
+            at = next;
+        }
+        last
+    }
+}
+
+/// The instants of a trigger strictly after `after`, in order.
+///
+/// ```
+/// use std::time::Duration;
+/// use sched_core::{TriggerSpec, instants};
+/// let trigger = TriggerSpec::every(Duration::from_secs(6 * 3600)).compile()?;
+/// let hours: Vec<_> = instants(&*trigger, "2026-01-01T00:00:00Z".parse()?).take(2).map(|t| t.to_rfc3339()).collect();
+/// assert_eq!(hours, ["2026-01-01T06:00:00+00:00", "2026-01-01T12:00:00+00:00"]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn instants(trigger: &dyn Trigger, after: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> + '_ {
+    std::iter::successors(trigger.next_after(after), |at| trigger.next_after(*at))
+}

@@ -1,0 +1,225 @@
+//! The engine as an embedder runs it: real threads, a real SQLite file, real time.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sched_core::{
+    EngineError, Event, Job, JobError, Misfire, Output, Registry, RunContext, RunState, ScheduleSpec, Scheduler,
+    SqliteStore, TriggerRequest, TriggerSpec, async_trait,
+};
+use serde::Deserialize;
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Params {
+    /// What the job does: `ok`, `panic`, `block`, `wait`, `files`.
+    act: String,
+}
+
+struct Acting {
+    params: Params,
+    unblock: Arc<std::sync::Barrier>,
+    begun: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Job for Acting {
+    async fn run(&self, ctx: &RunContext) -> Result<Output, JobError> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        match self.params.act.as_str() {
+            "panic" => panic!("told to"),
+            "block" => {
+                self.unblock.wait();
+            }
+            "wait" => {
+                ctx.cancelled().await;
+                return Err(JobError::new("stopped waiting"));
+            }
+            "files" => {
+                ctx.log("one line").await;
+                let path = ctx.artifact("out.txt", "hello").await?;
+                ctx.state_put("path", path.to_string_lossy().into()).await?;
+                assert!(ctx.artifact("../out.txt", "x").await.is_err());
+                let kept = ctx.state_get("path").await?;
+                return Ok(Output::summary("kept").with_data(kept.unwrap_or_default()));
+            }
+            _ => {}
+        }
+        Ok(Output::summary("did it"))
+    }
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    unblock: Arc<std::sync::Barrier>,
+    begun: Arc<AtomicUsize>,
+}
+
+impl World {
+    fn new(blocked: usize) -> Self {
+        let unblock = Arc::new(std::sync::Barrier::new(blocked + 1));
+        Self { folder: tempfile::tempdir().unwrap(), unblock, begun: Arc::default() }
+    }
+
+    fn start(&self, acts: &[&str]) -> Scheduler {
+        let mut registry = Registry::new();
+        let (unblock, begun) = (self.unblock.clone(), self.begun.clone());
+        registry.register("act", "Acts", move |params: Params| {
+            Ok(Acting { params, unblock: unblock.clone(), begun: begun.clone() })
+        });
+        let store = SqliteStore::open(self.folder.path().join("sched.db")).unwrap();
+        let specs = acts.iter().map(|act| {
+            let trigger = TriggerSpec::once("2999-01-01T00:00:00Z".parse().unwrap());
+            ScheduleSpec::new(act, "act", trigger).unwrap().with_param("act", *act)
+        });
+        Scheduler::builder(store).registry(registry).schedules(specs).data_dir(self.folder.path()).start().unwrap()
+    }
+}
+
+fn request(name: &str) -> TriggerRequest {
+    TriggerRequest::new(name.parse().unwrap(), "test")
+}
+
+const GRACE: Duration = Duration::from_secs(5);
+
+#[tokio::test]
+async fn a_triggered_run_succeeds_and_is_still_known_after_a_restart() {
+    let world = World::new(0);
+    let scheduler = world.start(&["ok"]);
+    let run_id = scheduler.handle().trigger(request("ok")).await.unwrap();
+    let run = scheduler.handle().wait(run_id).await.unwrap();
+    assert_eq!((run.state, run.summary.as_deref()), (RunState::Succeeded, Some("did it")));
+    scheduler.shutdown(GRACE).await;
+    let scheduler = world.start(&["ok"]);
+    assert_eq!(scheduler.handle().run(run_id).await.unwrap(), run);
+    scheduler.shutdown(GRACE).await;
+}
+
+#[tokio::test]
+async fn a_panic_fails_the_run_with_its_message_and_harms_nothing_else() {
+    let world = World::new(0);
+    let mut specs = world.start(&["panic", "ok"]);
+    let handle = specs.handle().clone();
+    let mut events = handle.subscribe(None);
+    let run_id = handle.trigger(request("panic")).await.unwrap();
+    let error = loop {
+        match events.next().await.unwrap().event {
+            Event::RunRetry { run_id: id, error, .. } if id == run_id => break error,
+            _ => {}
+        }
+    };
+    assert_eq!(error, "the job panicked: told to");
+    handle.cancel(run_id).await.unwrap();
+    let ok = handle.trigger(request("ok")).await.unwrap();
+    assert_eq!(handle.wait(ok).await.unwrap().state, RunState::Succeeded);
+    specs = {
+        specs.shutdown(GRACE).await;
+        world.start(&["ok"])
+    };
+    specs.shutdown(GRACE).await;
+}
+
+#[tokio::test]
+async fn jobs_that_block_their_threads_delay_no_other_job_and_no_answer() {
+    let names: Vec<String> = (0..8).map(|n| format!("block{n}")).collect();
+    let world = World::new(names.len());
+    let mut registry = Registry::new();
+    let (unblock, begun) = (world.unblock.clone(), world.begun.clone());
+    registry.register("act", "Acts", move |params: Params| {
+        Ok(Acting { params, unblock: unblock.clone(), begun: begun.clone() })
+    });
+    let never = TriggerSpec::once("2999-01-01T00:00:00Z".parse().unwrap());
+    let spec = |name: &str, act: &str| ScheduleSpec::new(name, "act", never.clone()).unwrap().with_param("act", act);
+    let store = SqliteStore::open(world.folder.path().join("sched.db")).unwrap();
+    let scheduler = Scheduler::builder(store)
+        .registry(registry)
+        .schedules(names.iter().map(|name| spec(name, "block")))
+        .schedule(spec("ok", "ok"))
+        .start()
+        .unwrap();
+    let handle = scheduler.handle();
+    let mut blocked = Vec::new();
+    for name in &names {
+        blocked.push(handle.trigger(request(name)).await.unwrap());
+    }
+    while world.begun.load(Ordering::SeqCst) < names.len() {
+        tokio::task::yield_now().await;
+    }
+    let ok = handle.trigger(request("ok")).await.unwrap();
+    assert_eq!(handle.wait(ok).await.unwrap().state, RunState::Succeeded);
+    assert_eq!(handle.status(10).await.unwrap().running, names.len());
+    let unblock = world.unblock.clone();
+    tokio::task::spawn_blocking(move || unblock.wait()).await.unwrap();
+    for run_id in blocked {
+        assert_eq!(handle.wait(run_id).await.unwrap().state, RunState::Succeeded);
+    }
+    scheduler.shutdown(GRACE).await;
+}
+
+#[tokio::test]
+async fn a_cancelled_run_hears_of_it_and_a_second_trigger_is_refused_meanwhile() {
+    let world = World::new(0);
+    let scheduler = world.start(&["wait"]);
+    let handle = scheduler.handle();
+    let run_id = handle.trigger(request("wait")).await.unwrap();
+    assert!(matches!(handle.trigger(request("wait")).await, Err(EngineError::Refused(_))));
+    handle.cancel(run_id).await.unwrap();
+    assert_eq!(handle.wait(run_id).await.unwrap().state, RunState::Cancelled);
+    assert!(handle.cancel(run_id).await.is_err());
+    scheduler.shutdown(GRACE).await;
+}
+
+#[tokio::test]
+async fn a_job_keeps_output_artifacts_and_state() {
+    let world = World::new(0);
+    let scheduler = world.start(&["files"]);
+    let handle = scheduler.handle();
+    let run_id = handle.trigger(request("files")).await.unwrap();
+    let run = handle.wait(run_id).await.unwrap();
+    assert_eq!(run.state, RunState::Succeeded, "{:?}", run.error);
+    assert_eq!(std::fs::read_to_string(&run.artifacts[0].path).unwrap(), "hello");
+    assert_eq!(run.data, run.artifacts[0].path.to_string_lossy().as_ref());
+    let output = handle.files().unwrap().output_path(run_id);
+    assert_eq!(std::fs::read_to_string(output).unwrap(), "one line\n");
+    scheduler.shutdown(GRACE).await;
+}
+
+#[tokio::test]
+async fn parameters_that_do_not_fit_are_refused_before_anything_runs() {
+    let world = World::new(0);
+    let scheduler = world.start(&["ok"]);
+    let mut wrong = request("ok");
+    wrong.params.insert("atc".into(), "x".into());
+    let error = scheduler.handle().trigger(wrong).await.unwrap_err().to_string();
+    assert!(error.contains("unknown field `atc`"), "{error}");
+    scheduler.shutdown(GRACE).await;
+}
+
+#[tokio::test]
+async fn a_second_schedule_comes_due_by_itself() {
+    let world = World::new(0);
+    let mut registry = Registry::new();
+    let (unblock, begun) = (world.unblock.clone(), world.begun.clone());
+    registry.register("act", "Acts", move |params: Params| {
+        Ok(Acting { params, unblock: unblock.clone(), begun: begun.clone() })
+    });
+    let spec = ScheduleSpec::new("tick", "act", TriggerSpec::every(Duration::from_secs(1)))
+        .unwrap()
+        .with_param("act", "ok")
+        .with_misfire(Misfire::default());
+    let scheduler =
+        Scheduler::builder(sched_core::MemoryStore::new()).registry(registry).schedule(spec).start().unwrap();
+    let mut events = scheduler.handle().subscribe(None);
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        if let Event::RunFinished { nominal_at, state, .. } = events.next().await.unwrap().event {
+            assert_eq!(state, RunState::Succeeded);
+            seen.push(nominal_at.unwrap());
+        }
+    }
+    assert_eq!(seen[1] - seen[0], chrono::TimeDelta::seconds(1));
+    scheduler.shutdown(GRACE).await;
+}

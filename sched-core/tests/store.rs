@@ -1,0 +1,287 @@
+//! One suite for every store: what the engine writes, readers see, also after the store was closed and opened.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sched_core::store::{Ending, Intent, Receipt, ScheduleRow, Write};
+use sched_core::testing::Bench;
+use sched_core::{
+    Event, Fence, HistoryFilter, HistoryRow, Hold, MemoryStore, NodeId, Origin, PruneRule, RangeId, RangeRecord,
+    Reason, RunId, RunRecord, RunState, ScheduleSpec, Seq, SqliteReader, SqliteStore, Store, StoreError, TriggerSpec,
+};
+use serde_json::json;
+use uuid::Uuid;
+
+fn at(minute: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_767_225_600, 0).unwrap() + TimeDelta::minutes(minute)
+}
+
+fn row() -> ScheduleRow {
+    let trigger = TriggerSpec::every(std::time::Duration::from_secs(60));
+    let spec = ScheduleSpec::new("a", "job", trigger).unwrap().with_param("x", 1);
+    ScheduleRow { spec, version: 1, effective_from: at(0), cursor: at(0), paused: None, retired: false }
+}
+
+fn run(number: u128, nominal: Option<i64>) -> RunRecord {
+    RunRecord {
+        run_id: RunId::from_uuid(Uuid::from_u128(number)),
+        schedule: "a".parse().unwrap(),
+        job: "job".into(),
+        version: 1,
+        nominal_at: nominal.map(at),
+        origin: Origin::Schedule,
+        state: RunState::Queued,
+        reason: None,
+        attempt: 0,
+        not_before: at(1),
+        queued_at: at(1),
+        started_at: None,
+        finished_at: None,
+        duration_ms: None,
+        node: None,
+        fence: Fence(0),
+        params: json!({ "x": 1 }),
+        summary: None,
+        data: json!(null),
+        error: None,
+        abandoned: false,
+        artifacts: vec![],
+        parent: None,
+        requested_by: Some("ann".into()),
+        idempotency_key: None,
+    }
+}
+
+fn range(number: u128, from: i64, until: i64) -> RangeRecord {
+    RangeRecord {
+        range_id: RangeId::from_uuid(Uuid::from_u128(number)),
+        schedule: "a".parse().unwrap(),
+        version: 1,
+        state: RunState::Missed,
+        reason: Reason::Window,
+        blocker: None,
+        from: at(from),
+        until: at(until),
+        count: (until - from + 1).unsigned_abs(),
+        superseded: false,
+    }
+}
+
+fn ending(state: RunState) -> Ending {
+    Ending {
+        state,
+        reason: None,
+        at: at(9),
+        duration_ms: Some(5),
+        summary: Some("done".into()),
+        data: json!({ "n": 2 }),
+        error: None,
+        abandoned: false,
+        artifacts: vec![],
+    }
+}
+
+struct Suite<S> {
+    store: S,
+    reopen: Box<dyn Fn(S) -> S>,
+}
+
+impl<S: Store> Suite<S> {
+    fn one(&mut self, intent: Intent) -> Receipt {
+        let write = Write { at: at(1), intent, events: vec![Event::Alert { message: "told".into() }] };
+        self.store.commit(&[write]).unwrap().receipts.remove(0)
+    }
+
+    fn plan(&mut self, expected: i64, cursor: i64, ranges: Vec<RangeRecord>, runs: Vec<RunRecord>) -> Receipt {
+        let (schedule, expected, cursor) = ("a".parse().unwrap(), at(expected), at(cursor));
+        self.one(Intent::Plan { schedule, expected, cursor, ranges, runs })
+    }
+
+    fn claim(&mut self, number: u128) -> Receipt {
+        let run_id = RunId::from_uuid(Uuid::from_u128(number));
+        self.one(Intent::Claim { run_id, attempt: 1, node: NodeId::from_uuid(Uuid::from_u128(9)), at: at(2) })
+    }
+
+    fn finish(&mut self, number: u128, fence: u64, state: RunState) -> Receipt {
+        let run_id = RunId::from_uuid(Uuid::from_u128(number));
+        self.one(Intent::Finish { run_id, fence: Fence(fence), ending: ending(state) })
+    }
+
+    fn check(mut self) {
+        assert_eq!(self.one(Intent::Declare(row())), Receipt::Applied);
+
+        // A fire is planned once: the cursor is compared and set.
+        assert_eq!(self.plan(0, 3, vec![range(50, 1, 2)], vec![run(1, Some(3))]), Receipt::Applied);
+        assert_eq!(self.plan(0, 3, vec![], vec![run(2, Some(3))]), Receipt::Conflict);
+        // A range with a known id grows in place.
+        assert_eq!(
+            self.plan(3, 5, vec![RangeRecord { count: 4, until: at(5), ..range(50, 1, 2) }], vec![]),
+            Receipt::Applied
+        );
+
+        // A run is claimed once, and the fence only grows.
+        assert_eq!(self.claim(1), Receipt::Claimed(Fence(1)));
+        assert_eq!(self.claim(1), Receipt::Conflict);
+        assert_eq!(self.finish(1, 0, RunState::Failed), Receipt::Conflict, "a stale fence changes nothing");
+        let (run_id, fence) = (RunId::from_uuid(Uuid::from_u128(1)), Fence(1));
+        let (attempt, not_before) = (1, at(4));
+        let failed = ending(RunState::Failed);
+        let requeue = Intent::Requeue { run_id, fence, attempt, not_before, ending: failed };
+        assert_eq!(self.one(requeue.clone()), Receipt::Applied);
+        assert_eq!(self.one(requeue), Receipt::Conflict);
+        assert_eq!(self.claim(1), Receipt::Claimed(Fence(2)));
+        assert_eq!(self.finish(1, 1, RunState::Succeeded), Receipt::Conflict, "a paused holder changes nothing");
+
+        // What is open is found again, and its fence goes on.
+        self.store = (self.reopen)(self.store);
+        let snapshot = self.store.load().unwrap();
+        assert_eq!(snapshot.schedules, [ScheduleRow { cursor: at(5), ..row() }]);
+        assert_eq!(
+            snapshot.open.iter().map(|run| (run.state, run.fence)).collect::<Vec<_>>(),
+            [(RunState::Running, Fence(2))]
+        );
+        assert_eq!(self.finish(1, 2, RunState::Succeeded), Receipt::Applied);
+        assert_eq!(self.finish(1, 2, RunState::Failed), Receipt::Conflict, "final is final");
+        let done = self.store.reader().run(run_id).unwrap().unwrap();
+        assert_eq!(
+            (done.state, done.summary.as_deref(), &done.data),
+            (RunState::Succeeded, Some("done"), &json!({ "n": 2 }))
+        );
+
+        // An idempotency key makes one run.
+        let keyed = |number| RunRecord { idempotency_key: Some("k".into()), ..run(number, None) };
+        assert_eq!(self.one(Intent::Enqueue(keyed(3))), Receipt::Applied);
+        assert_eq!(self.one(Intent::Enqueue(keyed(4))), Receipt::Existing(RunId::from_uuid(Uuid::from_u128(3))));
+
+        // A range is split around a recovered fire, once.
+        let whole = self.store.reader().range_of(&"a".parse().unwrap(), at(2)).unwrap().unwrap();
+        assert_eq!((whole.from, whole.until, whole.count), (at(1), at(5), 4));
+        let parts = vec![RangeRecord { superseded: true, ..range(51, 2, 2) }, range(52, 4, 5)];
+        let recover =
+            |number| Intent::Recover { expected: whole.clone(), parts: parts.clone(), run: run(number, Some(2)) };
+        assert_eq!(self.one(recover(5)), Receipt::Applied);
+        assert_eq!(self.one(recover(6)), Receipt::Conflict);
+        let fires = self.store.reader().dispositions(&"a".parse().unwrap(), at(0)).unwrap();
+        assert_eq!(fires.iter().map(|d| (d.from, d.count)).collect::<Vec<_>>(), [(at(2), 1), (at(3), 1), (at(4), 2)]);
+
+        // Holds, state and marks last.
+        let hold = Hold { by: "ann".into(), at: at(7), reason: "deploy".into() };
+        assert_eq!(
+            self.one(Intent::Pause { schedule: "a".parse().unwrap(), hold: Some(hold.clone()) }),
+            Receipt::Applied
+        );
+        assert_eq!(self.one(Intent::Dispatch(Some(hold.clone()))), Receipt::Applied);
+        let (schedule, key) = ("a".parse().unwrap(), "seen".to_owned());
+        assert_eq!(self.one(Intent::PutState { schedule, key, value: json!(3) }), Receipt::Applied);
+        assert_eq!(self.one(Intent::Mark { sink: "log".into(), seq: Seq(4) }), Receipt::Applied);
+        self.store = (self.reopen)(self.store);
+        let reader = self.store.reader();
+        assert_eq!(reader.schedules().unwrap()[0].paused, Some(hold.clone()));
+        assert_eq!(reader.dispatch().unwrap(), Some(hold));
+        assert_eq!(reader.state(&"a".parse().unwrap(), "seen").unwrap(), Some(json!(3)));
+        assert_eq!(reader.mark("log").unwrap(), Some(Seq(4)));
+
+        // Events come in order, and only of what applied.
+        let last = reader.last_seq().unwrap();
+        let events = reader.events_after(Seq(0), 100).unwrap();
+        assert_eq!(events.len() as u64, last.0);
+        assert!(events.windows(2).all(|pair| pair[0].seq < pair[1].seq));
+        assert_eq!(reader.events_after(Seq(last.0 - 1), 100).unwrap().len(), 1);
+
+        // Pages follow each other without a gap or a repeat.
+        let all = reader.history(&HistoryFilter::newest(100)).unwrap();
+        assert_eq!(all.len(), 5);
+        let mut paged = Vec::new();
+        let mut filter = HistoryFilter::newest(2);
+        loop {
+            let page = reader.history(&filter).unwrap();
+            let Some(last) = page.last() else { break };
+            filter.after = Some(last.cursor());
+            paged.extend(page);
+        }
+        assert_eq!(paged, all);
+        let open = HistoryFilter { states: vec![RunState::Queued], ..HistoryFilter::newest(9) };
+        assert_eq!(reader.history(&open).unwrap().len(), 2);
+
+        // Pruning counts before it removes, and says from when on the ledger can vouch.
+        let rule = PruneRule { before: at(60), failures_before: at(0), keep_newest: 0, dry_run: true };
+        let pruned = Receipt::Pruned { runs: 1, ranges: 2 };
+        assert_eq!(self.one(Intent::Prune(rule.clone())), pruned);
+        assert_eq!(reader.pruned_before().unwrap(), None);
+        assert_eq!(self.one(Intent::Prune(PruneRule { dry_run: false, ..rule })), pruned);
+        assert_eq!(reader.pruned_before().unwrap(), Some(at(60)));
+        let left = reader.history(&HistoryFilter::newest(100)).unwrap();
+        assert!(
+            left.iter().all(|row| matches!(row, HistoryRow::Run(run) if run.state == RunState::Queued)),
+            "{left:?}"
+        );
+
+        // A retired schedule keeps its last version's end.
+        assert_eq!(self.one(Intent::Retire { schedule: "a".parse().unwrap(), at: at(70) }), Receipt::Applied);
+        assert!(reader.schedules().unwrap()[0].retired);
+        assert_eq!(reader.versions(&"a".parse().unwrap()).unwrap()[0].until, Some(at(70)));
+    }
+}
+
+#[test]
+fn the_memory_store_conforms() {
+    Suite { store: MemoryStore::new(), reopen: Box::new(|store| store) }.check();
+}
+
+#[test]
+fn the_sqlite_store_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sched.db");
+    let store = SqliteStore::open(&path).unwrap();
+    let reopen = move |store| {
+        drop(store);
+        SqliteStore::open(&path).unwrap()
+    };
+    Suite { store, reopen: Box::new(reopen) }.check();
+}
+
+#[test]
+fn the_engine_tells_the_same_story_on_both_stores() {
+    let spec = ScheduleSpec::new("a", "job", TriggerSpec::every(std::time::Duration::from_secs(60))).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut memory = Bench::start(MemoryStore::new(), at(0), std::slice::from_ref(&spec));
+    let mut sqlite = Bench::start(SqliteStore::open(folder.path().join("s.db")).unwrap(), at(0), &[spec]);
+    let day = std::time::Duration::from_secs(6 * 3600);
+    memory.advance(day);
+    sqlite.advance(day);
+    assert_eq!(memory.ledger().len(), 360);
+    assert_eq!(memory.ledger(), sqlite.ledger());
+}
+
+#[test]
+fn a_damaged_foreign_or_newer_file_is_refused_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sched.db");
+
+    std::fs::write(&path, "this is no database, but it is long enough to look like one at first sight").unwrap();
+    let before = std::fs::read(&path).unwrap();
+    assert!(matches!(SqliteStore::open(&path), Err(StoreError::Corrupt { .. })));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+
+    std::fs::remove_file(&path).unwrap();
+    drop(SqliteStore::open(&path).unwrap());
+    rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let error = SqliteStore::open(&path).unwrap_err().to_string();
+    assert!(error.contains("schema 99, newer than this program's 1"), "{error}");
+
+    let other = folder.path().join("other.db");
+    rusqlite::Connection::open(&other).unwrap().execute_batch("PRAGMA user_version = 3; CREATE TABLE t (x)").unwrap();
+    assert!(SqliteStore::open(&other).unwrap_err().to_string().contains("another program"));
+}
+
+#[test]
+fn a_reader_sees_a_store_that_another_process_could_be_writing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sched.db");
+    let mut store = SqliteStore::open(&path).unwrap();
+    let reader = SqliteReader::open(&path).unwrap();
+    let write = Write { at: at(0), intent: Intent::Declare(row()), events: vec![] };
+    store.commit(&[write]).unwrap();
+    assert_eq!(sched_core::Query::schedules(&reader).unwrap(), [row()]);
+    assert_eq!(reader.integrity().unwrap(), Vec::<String>::new());
+}

@@ -4,6 +4,7 @@
 //! The rooms are listed in the project's ARCHITECTURE.md. This crate knows no HTTP client, reads no
 //! configuration file, and holds no concrete job.
 
+mod audit;
 mod bus;
 mod clock;
 pub mod config;
@@ -28,6 +29,7 @@ pub mod testing;
 mod trigger;
 
 pub use async_trait::async_trait;
+pub use audit::{AuditFault, AuditReport, ScheduleAudit, audit};
 pub use bus::Subscription;
 pub use clock::{Clock, Now, SystemClock};
 pub use context::{JobPort, PortError, PortReply, PortRequest, PruneRule, RunContext, RunInfo, is_plain_file_name};

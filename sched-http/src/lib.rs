@@ -1,1 +1,107 @@
-//! Reserved room.
+//! The HTTP API and dashboard: [`router`] gives the routes, [`serve`] answers connections.
+//!
+//! A handler is parse, one core call, render. Everything but `/healthz`, `/readyz` and the login page answers
+//! 401 without the key, also what does not exist. Must not know: job kinds, stores, files of configuration.
+
+mod api;
+mod auth;
+mod dashboard;
+mod error;
+mod events;
+mod original;
+mod serve;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, header};
+use axum::middleware::{from_fn, from_fn_with_state};
+use sched_core::{Handle, ScheduleName};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+pub use api::{Health, StatusBody};
+pub use auth::{DashboardKey, WeakKey};
+pub use original::Alias;
+pub use serve::{Connections, serve, serve_local};
+
+/// No request body is longer.
+const BODY_LIMIT: usize = 1024 * 1024;
+
+/// What handlers share.
+#[derive(Clone)]
+pub struct AppState {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    handle: Handle,
+    key: DashboardKey,
+    aliases: Vec<Alias>,
+    health: Arc<Health>,
+}
+
+impl std::fmt::Debug for AppState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AppState").finish_non_exhaustive()
+    }
+}
+
+impl AppState {
+    /// State for these routes; `aliases` are the original system's paths.
+    #[must_use]
+    pub fn new(handle: Handle, key: DashboardKey, aliases: Vec<Alias>, health: Arc<Health>) -> Self {
+        Self { inner: Arc::new(Inner { handle, key, aliases, health }) }
+    }
+
+    fn handle(&self) -> &Handle {
+        &self.inner.handle
+    }
+
+    /// The schedule that an alias means: the one of its name, else the first of its kind.
+    async fn schedule_of(&self, alias: &Alias) -> Result<ScheduleName, error::ApiError> {
+        let views = self.handle().schedules().await?;
+        let found = views.iter().find(|view| view.name.as_str() == alias.schedule);
+        let found = found.or_else(|| views.iter().find(|view| view.spec.job == alias.kind));
+        found.map(|view| view.name.clone()).ok_or_else(|| {
+            error::ApiError::not_found(format!("no schedule is named `{}` or runs `{}`", alias.schedule, alias.kind))
+        })
+    }
+}
+
+/// Every route, guarded by the key. It binds nothing: nest it, or give it to [`serve`].
+pub fn router(state: AppState) -> Router {
+    let routes = routes(&state).layer(from_fn_with_state(state.clone(), auth::require_key));
+    finish(auth::open_routes().merge(routes).with_state(state))
+}
+
+/// Every route for someone who has proved to be this machine's administrator otherwise.
+pub fn local_router(state: AppState) -> Router {
+    let routes = routes(&state);
+    finish(routes.layer(from_fn(auth::as_local)).with_state(state))
+}
+
+fn routes(state: &AppState) -> Router<AppState> {
+    Router::new()
+        .merge(original::routes(&state.inner.aliases))
+        .merge(api::routes())
+        .merge(events::routes())
+        .merge(dashboard::routes())
+        .fallback(error::no_such_route)
+        .method_not_allowed_fallback(error::no_such_method)
+}
+
+fn finish(router: Router) -> Router {
+    let header = |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
+    let policy = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+    router
+        .layer(from_fn(error::time_limit))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(CatchPanicLayer::custom(error::panicked))
+        .layer(header(header::CONTENT_SECURITY_POLICY, policy))
+        .layer(header(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(header(header::X_FRAME_OPTIONS, "DENY"))
+        .layer(header(header::REFERRER_POLICY, "no-referrer"))
+        .layer(header(header::CACHE_CONTROL, "no-store"))
+}

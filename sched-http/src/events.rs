@@ -1,0 +1,63 @@
+//! `/api/v1/events`: what happens, as it happens (server-sent events, with `Last-Event-ID`).
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::sse::{Event, KeepAlive, KeepAliveStream, Sse};
+use axum::routing::get;
+use futures_core::Stream;
+use sched_core::{Recorded, Seq, Subscription};
+
+use crate::AppState;
+
+pub(crate) fn routes() -> Router<AppState> {
+    Router::new().route("/api/v1/events", get(events))
+}
+
+async fn events(State(state): State<AppState>, headers: HeaderMap) -> Sse<KeepAliveStream<Events>> {
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok()).map(Seq);
+    let events = Events::of(state.handle().subscribe(last));
+    Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+}
+
+type Waiting = Pin<Box<dyn Future<Output = (Option<Recorded>, Subscription)> + Send>>;
+
+/// A subscription as a stream.
+pub(crate) struct Events {
+    waiting: Option<Waiting>,
+}
+
+impl Events {
+    fn of(subscription: Subscription) -> Self {
+        Self { waiting: Some(wait(subscription)) }
+    }
+}
+
+fn wait(mut subscription: Subscription) -> Waiting {
+    Box::pin(async move { (subscription.next().await, subscription) })
+}
+
+impl Stream for Events {
+    type Item = Result<Event, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some(waiting) = self.waiting.as_mut() else { return Poll::Ready(None) };
+        let Poll::Ready((recorded, subscription)) = waiting.as_mut().poll(cx) else { return Poll::Pending };
+        let Some(recorded) = recorded else {
+            self.waiting = None;
+            return Poll::Ready(None);
+        };
+        self.waiting = Some(wait(subscription));
+        let mut event =
+            Event::default().event(recorded.event.name()).data(sched_core::sink::line(&recorded).trim_end());
+        if let Some(seq) = recorded.seq {
+            event = event.id(seq.to_string());
+        }
+        Poll::Ready(Some(Ok(event)))
+    }
+}

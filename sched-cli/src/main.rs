@@ -1,2 +1,34 @@
-//! x
-fn main() {}
+//! The `sched` program: arguments, wiring, commands. Every decision about time and runs is made in the core.
+
+mod args;
+mod commands;
+mod compose;
+mod control;
+mod daemon;
+mod exit;
+mod output;
+
+use clap::Parser;
+
+use crate::args::Args;
+use crate::exit::Exit;
+
+fn main() -> std::process::ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let code = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            // A closed terminal cannot be told.
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    let json = args.global.json;
+    match commands::dispatch(args) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            output::failure(&failure, json);
+            failure.exit.into()
+        }
+    }
+}

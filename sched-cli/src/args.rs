@@ -1,0 +1,138 @@
+//! The command line, and nothing else.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+/// A persistent job scheduler.
+#[derive(Debug, Parser)]
+#[command(name = "sched", version, about, propagate_version = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, ClapArgs)]
+pub(crate) struct Global {
+    /// The configuration [default: ./sched.toml, else the built-in schedules]
+    #[arg(long, global = true, env = "SCHED_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print less
+    #[arg(short, global = true)]
+    pub(crate) quiet: bool,
+    /// Log more of what the program does to standard error; twice for all of it
+    #[arg(short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Print without colour
+    #[arg(long, global = true)]
+    pub(crate) no_color: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the scheduler in the foreground
+    Run {
+        /// Tell a waiting parent on standard output when it stands
+        #[arg(long, hide = true)]
+        daemon: bool,
+    },
+    /// Start the scheduler in the background, and prove that it lives
+    Start,
+    /// Stop the scheduler
+    Stop,
+    /// Stop the scheduler if it runs, and start it
+    Restart,
+    /// Tell how the scheduler is
+    Status,
+    /// Check the configuration
+    Check,
+    /// Print when a schedule or a trigger fires next
+    Next(Next),
+    /// List the schedules
+    List,
+    /// Show one schedule: what it is, when it fires, how it ran
+    Show { name: String },
+    /// Run a schedule now
+    Trigger(Trigger),
+    /// List past and open runs, newest first
+    Runs(Runs),
+    /// Print a run's output
+    Logs { run: String },
+    /// Run one job once, without a scheduler
+    Exec {
+        kind: String,
+        /// A parameter; a value that is JSON is taken as JSON
+        #[arg(long = "param", value_name = "KEY=VALUE")]
+        params: Vec<String>,
+    },
+    /// Recompute every nominal time and match it to the ledger
+    Audit {
+        /// Only fires after this instant
+        #[arg(long, value_name = "TIME")]
+        since: Option<DateTime<Utc>>,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Next {
+    /// A configured schedule; all of them unless a trigger is given
+    #[arg(conflicts_with = "trigger")]
+    pub(crate) name: Option<String>,
+    /// Five cron fields
+    #[arg(long, value_name = "EXPR", group = "trigger")]
+    pub(crate) cron: Option<String>,
+    /// A period, such as 6h
+    #[arg(long, value_name = "DURATION", group = "trigger")]
+    pub(crate) every: Option<String>,
+    /// A time of day
+    #[arg(long, value_name = "HH:MM", group = "trigger")]
+    pub(crate) daily: Option<String>,
+    /// The zone of the trigger's times
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) tz: Option<String>,
+    /// Strictly after this instant [default: now]
+    #[arg(long, value_name = "TIME")]
+    pub(crate) after: Option<DateTime<Utc>>,
+    /// How many
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) count: u16,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Trigger {
+    pub(crate) name: String,
+    /// A parameter for this run; a value that is JSON is taken as JSON
+    #[arg(long = "param", value_name = "KEY=VALUE")]
+    pub(crate) params: Vec<String>,
+    /// Wait for the end, and exit 0 or 1 as the run ends
+    #[arg(long)]
+    pub(crate) wait: bool,
+    /// Wait behind an open run instead of being refused
+    #[arg(long)]
+    pub(crate) queue: bool,
+    /// Asking again with the same key gives the same run
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Runs {
+    /// Only this schedule
+    #[arg(long, value_name = "NAME")]
+    pub(crate) schedule: Option<String>,
+    /// Only this state; may be given again
+    #[arg(long, value_name = "STATE")]
+    pub(crate) state: Vec<String>,
+    /// Only what was queued at or after this instant
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<DateTime<Utc>>,
+    /// At most so many
+    #[arg(long, default_value_t = 20)]
+    pub(crate) limit: u32,
+}

@@ -1,0 +1,49 @@
+//! `sched exec`: runs one job once, without a scheduler, on a store in memory.
+
+use std::time::Duration;
+
+use sched_core::{HistoryRow, MemoryStore, RunState, ScheduleSpec, Scheduler, TriggerRequest, TriggerSpec};
+
+use super::trigger::parse_params;
+use crate::args::Global;
+use crate::compose::Setup;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output;
+
+/// What a job gets when it is interrupted.
+const GRACE: Duration = Duration::from_secs(5);
+
+pub(crate) fn exec(global: &Global, kind: &str, params: &[String]) -> Outcome {
+    let setup = Setup::load(global)?;
+    let never = TriggerSpec::once(chrono::DateTime::UNIX_EPOCH);
+    let mut spec = ScheduleSpec::new(kind, kind, never).map_err(Failure::usage)?;
+    spec.params = parse_params(params)?;
+    spec.retry.attempts = 1;
+    setup.registry.check(kind, &spec.params).map_err(Failure::usage)?;
+    let name = spec.name.clone();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let run = runtime.block_on(async {
+        let builder = Scheduler::builder(MemoryStore::new()).registry(setup.registry.clone()).schedule(spec);
+        let scheduler = builder.data_dir(&setup.config.data_dir).start()?;
+        let handle = scheduler.handle();
+        let run_id = handle.trigger(TriggerRequest::new(name, "exec")).await.map_err(Failure::failed)?;
+        let run = tokio::select! {
+            run = handle.wait(run_id) => run.map_err(Failure::failed),
+            _ = tokio::signal::ctrl_c() => Err(Failure::failed("interrupted")),
+        };
+        scheduler.shutdown(GRACE).await;
+        run
+    })?;
+    runtime.shutdown_background();
+    let ok = run.state == RunState::Succeeded;
+    if global.json {
+        output::json(&HistoryRow::Run(run));
+    } else {
+        let note = run.error.as_ref().or(run.summary.as_ref()).map_or(String::new(), |note| format!(": {note}"));
+        output::line(&format!("{}{note}", run.state));
+        for artifact in &run.artifacts {
+            output::line(&artifact.path.display().to_string());
+        }
+    }
+    Ok(if ok { Exit::Done } else { Exit::Failed })
+}

@@ -1,0 +1,183 @@
+//! `list`, `show`, `runs`, `logs`, `audit`: read from the store beside the scheduler, running or not.
+
+use chrono::{DateTime, Utc};
+use sched_core::{
+    Clock as _, Files, HistoryFilter, HistoryRow, Query, RunId, RunState, ScheduleName, ScheduleView, SqliteReader,
+    SystemClock, views,
+};
+use serde_json::json;
+
+use crate::args::{Global, Runs};
+use crate::compose::Setup;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::{self, distance, short_time, table};
+
+fn reader(setup: &Setup) -> Result<SqliteReader, Failure> {
+    let path = setup.store_path();
+    if !path.exists() {
+        let message =
+            format!("there is no store at {} yet; it is made by `sched start` or `sched run`", path.display());
+        return Err(Failure::new(Exit::NotRunning, message));
+    }
+    Ok(SqliteReader::open(path)?)
+}
+
+fn now() -> DateTime<Utc> {
+    SystemClock::new().now().utc
+}
+
+pub(crate) fn list(global: &Global) -> Outcome {
+    let setup = Setup::load(global)?;
+    let mut all = views(&reader(&setup)?)?;
+    all.sort_by_key(|view| (view.next.is_none(), view.next, view.name.clone()));
+    if global.json {
+        all.iter().for_each(output::json);
+        return Ok(Exit::Done);
+    }
+    let now = now();
+    let rows: Vec<_> = all
+        .iter()
+        .map(|view| {
+            let last = view.last.as_ref().and_then(|run| run.started_at);
+            vec![
+                short_time(view.next),
+                view.next.map_or("-".into(), |at| distance(at - now)),
+                short_time(last),
+                last.map_or("-".into(), |at| format!("{} ago", distance(now - at))),
+                view.name.to_string(),
+                state(view),
+            ]
+        })
+        .collect();
+    table(&["NEXT", "LEFT", "LAST", "PASSED", "SCHEDULE", "STATE"], &rows);
+    Ok(Exit::Done)
+}
+
+fn state(view: &ScheduleView) -> String {
+    match (&view.paused, view.open.is_empty(), &view.last) {
+        (Some(_), _, _) => "paused".into(),
+        (None, false, _) => "open".into(),
+        (None, true, Some(run)) => run.state.to_string(),
+        (None, true, None) => "waiting".into(),
+    }
+}
+
+fn name(text: &str) -> Result<ScheduleName, Failure> {
+    text.parse().map_err(Failure::usage)
+}
+
+pub(crate) fn show(global: &Global, text: &str) -> Outcome {
+    let setup = Setup::load(global)?;
+    let reader = reader(&setup)?;
+    let name = name(text)?;
+    let view = views(&reader)?.into_iter().find(|view| view.name == name);
+    let view = view.ok_or_else(|| Failure::failed(format!("no schedule `{name}`; see `sched list`")))?;
+    let trigger = view.spec.trigger.compile().map_err(Failure::failed)?;
+    let next: Vec<_> = sched_core::instants(&*trigger, view.cursor.max(now())).take(5).map(output::time).collect();
+    let runs = reader.history(&HistoryFilter::of(name, 10))?;
+    if global.json {
+        output::json(&json!({ "schedule": view, "next": next, "runs": runs }));
+        return Ok(Exit::Done);
+    }
+    let spec = &view.spec;
+    output::line(&format!("{}: {} ({}), version {}", view.name, spec.job, spec.trigger, view.version));
+    if let Some(hold) = &view.paused {
+        output::line(&format!("paused by {} at {}: {}", hold.by, output::time(hold.at), hold.reason));
+    }
+    let timeout = sched_core::duration_text::serialize(&spec.timeout, serde_json::value::Serializer);
+    let timeout = timeout.ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
+    output::line(&format!("timeout {timeout}, {} attempts", spec.retry.attempts));
+    output::line(&format!("next: {}", if next.is_empty() { "never".into() } else { next.join(", ") }));
+    print_rows(&runs);
+    Ok(Exit::Done)
+}
+
+pub(crate) fn runs(global: &Global, words: &Runs) -> Outcome {
+    let setup = Setup::load(global)?;
+    let states: Result<Vec<RunState>, _> = words.state.iter().map(|word| word.parse()).collect();
+    let filter = HistoryFilter {
+        schedule: words.schedule.as_deref().map(name).transpose()?,
+        states: states.map_err(Failure::usage)?,
+        since: words.since,
+        after: None,
+        limit: words.limit,
+    };
+    let rows = reader(&setup)?.history(&filter)?;
+    if global.json {
+        rows.iter().for_each(output::json);
+    } else {
+        print_rows(&rows);
+    }
+    Ok(Exit::Done)
+}
+
+fn print_rows(rows: &[HistoryRow]) {
+    let cells: Vec<_> = rows
+        .iter()
+        .map(|row| match row {
+            HistoryRow::Run(run) => vec![
+                short_time(Some(run.nominal_at.unwrap_or(run.queued_at))),
+                run.schedule.to_string(),
+                run.origin.to_string(),
+                run.state.to_string(),
+                run.duration_ms.map_or(String::new(), |ms| format!("{ms} ms")),
+                run.run_id.to_string(),
+                run.error
+                    .clone()
+                    .or_else(|| run.summary.clone())
+                    .unwrap_or_default()
+                    .lines()
+                    .next()
+                    .unwrap_or("")
+                    .into(),
+            ],
+            HistoryRow::Range(range) => vec![
+                short_time(Some(range.until)),
+                range.schedule.to_string(),
+                format!("{} fires", range.count),
+                range.state.to_string(),
+                String::new(),
+                String::new(),
+                range.reason.explain().to_owned(),
+            ],
+        })
+        .collect();
+    table(&["TIME", "SCHEDULE", "ORIGIN", "STATE", "TOOK", "RUN", "NOTE"], &cells);
+}
+
+pub(crate) fn logs(global: &Global, run: &str) -> Outcome {
+    let setup = Setup::load(global)?;
+    let run_id: RunId =
+        run.parse().map_err(|_| Failure::usage(format!("`{run}` is not a run id; see `sched runs`")))?;
+    if reader(&setup)?.run(run_id)?.is_none() {
+        return Err(Failure::failed(format!("no run {run_id}; see `sched runs`")));
+    }
+    let path = Files::below(&setup.config.data_dir).output_path(run_id);
+    let text = match std::fs::read(&path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(Failure::failed(format!("{}: {error}", path.display()))),
+    };
+    if global.json {
+        output::json(&json!({ "run_id": run_id, "lines": text.lines().collect::<Vec<_>>() }));
+    } else if !text.is_empty() {
+        output::line(text.trim_end_matches('\n'));
+    }
+    Ok(Exit::Done)
+}
+
+pub(crate) fn audit(global: &Global, since: Option<DateTime<Utc>>) -> Outcome {
+    let setup = Setup::load(global)?;
+    let report = sched_core::audit(&reader(&setup)?, since)?;
+    if global.json {
+        output::json(&report);
+    } else {
+        for (what, faults) in [("missing", &report.missing), ("wrong", &report.duplicates)] {
+            for fault in faults {
+                output::line(&format!("{what}: {} {}", fault.schedule, output::time(fault.nominal_at)));
+            }
+        }
+        output::line(&format!("{} nominal times expected, {} recorded", report.expected, report.recorded));
+    }
+    Ok(if report.ok { Exit::Done } else { Exit::Failed })
+}

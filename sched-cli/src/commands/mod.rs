@@ -1,0 +1,31 @@
+//! One file a group of verbs: each parses its words, asks the core or the running scheduler, and prints.
+
+mod exec;
+mod inspect;
+mod next;
+mod trigger;
+
+use crate::args::{Args, Command};
+use crate::daemon;
+use crate::exit::Outcome;
+
+/// Runs the command that was given.
+pub(crate) fn dispatch(args: Args) -> Outcome {
+    let global = &args.global;
+    match args.command {
+        Command::Run { daemon } => daemon::run::run(global, daemon),
+        Command::Start => daemon::start::start(global),
+        Command::Stop => daemon::stop::stop(global),
+        Command::Restart => daemon::stop::restart(global),
+        Command::Status => daemon::status::status(global),
+        Command::Check => next::check(global),
+        Command::Next(words) => next::next(global, &words),
+        Command::List => inspect::list(global),
+        Command::Show { name } => inspect::show(global, &name),
+        Command::Trigger(words) => trigger::trigger(global, &words),
+        Command::Runs(words) => inspect::runs(global, &words),
+        Command::Logs { run } => inspect::logs(global, &run),
+        Command::Exec { kind, params } => exec::exec(global, &kind, &params),
+        Command::Audit { since } => inspect::audit(global, since),
+    }
+}

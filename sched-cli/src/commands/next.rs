@@ -1,0 +1,106 @@
+//! `sched next` and `sched check`.
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use sched_core::{Clock as _, ScheduleName, SystemClock, TriggerSpec, instants};
+use serde_json::{Map, Value, json};
+
+use crate::args::{Global, Next};
+use crate::compose::Setup;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output;
+
+pub(crate) fn check(global: &Global) -> Outcome {
+    let setup = Setup::load(global)?;
+    setup.key_is_usable()?;
+    let count = setup.config.schedules.len();
+    let place = setup.file.as_ref().map_or("the built-in schedules".into(), |path| path.display().to_string());
+    let now = SystemClock::new().now().utc;
+    let mut warnings = Vec::new();
+    for spec in &setup.config.schedules {
+        let trigger = spec.trigger.compile().map_err(Failure::usage)?;
+        if trigger.next_after(now).is_none() {
+            warnings.push(format!("schedule `{}` never fires again: {}", spec.name, spec.trigger));
+        }
+    }
+    if global.json {
+        output::json(&json!({ "ok": true, "schedules": count, "warnings": warnings }));
+    } else {
+        for warning in &warnings {
+            output::note(&format!("warning: {warning}"));
+        }
+        if !global.quiet {
+            output::line(&format!("{place}: {count} schedules, no fault"));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+pub(crate) fn next(global: &Global, words: &Next) -> Outcome {
+    let after = words.after.unwrap_or_else(|| SystemClock::new().now().utc);
+    let key = if let Some(text) = &words.cron {
+        Some(("cron", text))
+    } else if let Some(text) = &words.every {
+        Some(("every", text))
+    } else {
+        words.daily.as_ref().map(|text| ("daily", text))
+    };
+    if let Some((key, text)) = key {
+        let mut table = Map::from_iter([(key.to_owned(), json!(text))]);
+        if let Some(zone) = &words.tz {
+            table.insert("timezone".into(), json!(zone));
+        }
+        let spec: TriggerSpec = serde_json::from_value(Value::Object(table)).map_err(Failure::usage)?;
+        print(global, None, &spec, after, words.count)?;
+        return Ok(Exit::Done);
+    }
+    let setup = Setup::load(global)?;
+    let wanted: Option<ScheduleName> = words.name.as_deref().map(str::parse).transpose().map_err(Failure::usage)?;
+    let mut found = false;
+    for spec in &setup.config.schedules {
+        if wanted.as_ref().is_none_or(|name| *name == spec.name) {
+            found = true;
+            print(global, Some(&spec.name), &spec.trigger, after, words.count)?;
+        }
+    }
+    match wanted {
+        Some(name) if !found => Err(Failure::failed(format!("no schedule `{name}`; see `sched list`"))),
+        _ => Ok(Exit::Done),
+    }
+}
+
+fn print(
+    global: &Global,
+    name: Option<&ScheduleName>,
+    spec: &TriggerSpec,
+    after: DateTime<Utc>,
+    count: u16,
+) -> Result<(), Failure> {
+    let trigger = spec.compile().map_err(Failure::usage)?;
+    let zone = spec.timezone.unwrap_or(Tz::UTC);
+    let next: Vec<_> = instants(&*trigger, after).take(usize::from(count)).collect();
+    let local = |at: &DateTime<Utc>| at.with_timezone(&zone).to_rfc3339();
+    if global.json {
+        let utc: Vec<_> = next.iter().map(|at| output::time(*at)).collect();
+        let locals: Vec<_> = next.iter().map(local).collect();
+        let mut body = json!({ "trigger": spec.to_string(), "timezone": zone.name(), "next": utc, "local": locals });
+        if let Some(name) = name {
+            body["schedule"] = json!(name);
+        }
+        if next.is_empty() {
+            body["note"] = json!("it never fires after this instant");
+        }
+        output::json(&body);
+        return Ok(());
+    }
+    if let Some(name) = name {
+        output::line(&format!("{name} ({spec})"));
+    }
+    for at in &next {
+        output::line(&format!("{}  {}", output::time(*at), local(at)));
+    }
+    if next.is_empty() {
+        output::line("it never fires after this instant");
+    }
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! The only place that wires everything: configuration, kinds, key, aliases.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sched_core::config::Config;
+use sched_core::{OnStart, Registry, ScheduleSpec, TriggerKind, TriggerSpec};
+use sched_http::{Alias, DashboardKey};
+use sched_jobs::{JobEnv, register_all};
+use serde_json::{Value, json};
+
+use crate::args::Global;
+use crate::exit::{Exit, Failure};
+
+/// A configuration with its place, its kinds and absolute paths.
+pub(crate) struct Setup {
+    pub(crate) config: Config,
+    pub(crate) registry: Registry,
+    pub(crate) base_url: String,
+    /// The file it came from; none for the built-in schedules.
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl Setup {
+    /// Reads the configuration that the flags and the environment name.
+    pub(crate) fn load(global: &Global) -> Result<Self, Failure> {
+        let here =
+            std::env::current_dir().map_err(|error| Failure::usage(format!("the working directory: {error}")))?;
+        let implicit = here.join("sched.toml");
+        let file = global.config.as_ref().map(|path| here.join(path)).or_else(|| implicit.exists().then_some(implicit));
+        let base_dir = file.as_deref().and_then(Path::parent).unwrap_or(&here).to_path_buf();
+        let base_url = std::env::var("BASE_URL").unwrap_or_else(|_| "http://localhost:5000".into());
+        let text = match &file {
+            Some(path) => {
+                std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?
+            }
+            None => String::new(),
+        };
+        let overlay: Vec<(String, String)> = std::env::vars().filter(|(name, _)| name.starts_with("SCHED__")).collect();
+        // Kinds need the data folder, which the text names: the text is read twice.
+        let draft = kinds(&base_dir, Path::new("data"), &base_url);
+        let parse = |registry: &Registry| {
+            Config::parse(&text, &overlay, registry).map_err(|errors| {
+                let shown = file.as_ref().map_or("environment".into(), |path| path.display().to_string());
+                let lines = errors.0.iter().map(|e| match e.line {
+                    0 => e.message.clone(),
+                    line => format!("{shown}:{line}:{}: {}", e.column, e.message),
+                });
+                Failure::usage(lines.collect::<Vec<_>>().join("\n"))
+            })
+        };
+        let data_dir = base_dir.join(parse(&draft)?.data_dir);
+        let registry = kinds(&base_dir, &data_dir, &base_url);
+        let mut config = parse(&registry)?;
+        config.data_dir = data_dir;
+        config.log_dir = base_dir.join(&config.log_dir);
+        config.store = Some(match &config.store {
+            Some(path) => base_dir.join(path),
+            None => config.data_dir.join("sched.db"),
+        });
+        if file.is_none() {
+            config.schedules = original(&registry)?;
+        }
+        Ok(Self { config, registry, base_url, file })
+    }
+
+    pub(crate) fn store_path(&self) -> PathBuf {
+        self.config.store.clone().unwrap_or_else(|| self.config.data_dir.join("sched.db"))
+    }
+
+    pub(crate) fn log_path(&self) -> PathBuf {
+        self.config.log_dir.join("scheduler.log")
+    }
+
+    /// What the log says of the configuration: the original's keys, then ours.
+    pub(crate) fn describe(&self) -> Value {
+        let find = |name: &str| self.config.schedules.iter().find(|spec| spec.name.as_str() == name);
+        let daily = |name: &str| match find(name).map(|spec| &spec.trigger.kind) {
+            Some(TriggerKind::Daily(times)) => times.first().map(|time| time.format("%H:%M").to_string()),
+            _ => None,
+        };
+        let hours = match find("selfheal").map(|spec| &spec.trigger.kind) {
+            Some(TriggerKind::Every { period, .. }) => Some(period.as_secs() / 3600),
+            _ => None,
+        };
+        json!({
+            "brief_time": daily("brief"),
+            "report_time": daily("report"),
+            "selfheal_hours": hours,
+            "base_url": self.base_url,
+            "schedules": self.config.schedules.len(),
+            "file": self.file,
+        })
+    }
+
+    /// The key that guards the API: configured, from the environment, or generated once.
+    pub(crate) fn key(&self) -> Result<(DashboardKey, Option<PathBuf>), Failure> {
+        let configured = self.config.dashboard_key.clone();
+        let from_env = || std::env::var("DASHBOARD_KEY").ok().map(|_| "env:DASHBOARD_KEY".to_owned());
+        let (text, place) = match configured.or_else(from_env) {
+            Some(reference) => {
+                let place = if reference.starts_with("env:") || reference.starts_with("file:") {
+                    reference.clone()
+                } else {
+                    "http.dashboard_key".into()
+                };
+                (self.resolve(&reference)?, place)
+            }
+            None => {
+                let path = self.config.data_dir.join("dashboard.key");
+                let text =
+                    generated_key(&path).map_err(|error| Failure::failed(format!("{}: {error}", path.display())))?;
+                let key = DashboardKey::new(&text);
+                let key = key.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+                return Ok((key, Some(path)));
+            }
+        };
+        let key = DashboardKey::new(&text).map_err(|error| Failure::usage(format!("{place}: {error}")))?;
+        Ok((key, None))
+    }
+
+    /// Checks the configured key without making one.
+    pub(crate) fn key_is_usable(&self) -> Result<(), Failure> {
+        if self.config.dashboard_key.is_some() || std::env::var_os("DASHBOARD_KEY").is_some() {
+            self.key()?;
+        }
+        Ok(())
+    }
+
+    fn resolve(&self, reference: &str) -> Result<String, Failure> {
+        if let Some(name) = reference.strip_prefix("env:") {
+            return std::env::var(name)
+                .map_err(|_| Failure::usage(format!("http.dashboard_key: environment variable {name} is not set")));
+        }
+        let Some(path) = reference.strip_prefix("file:") else { return Ok(reference.to_owned()) };
+        let base = self.file.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
+        let text = std::fs::read_to_string(base.join(path));
+        text.map(|text| text.trim_end().to_owned())
+            .map_err(|error| Failure::new(Exit::Usage, format!("http.dashboard_key: {path}: {error}")))
+    }
+}
+
+fn kinds(base_dir: &Path, data_dir: &Path, base_url: &str) -> Registry {
+    let mut registry = Registry::new();
+    let env = JobEnv { base_dir: base_dir.into(), data_dir: data_dir.into(), base_url: Some(base_url.to_owned()) };
+    register_all(&mut registry, &env);
+    registry
+}
+
+/// Reads the generated key, or makes it: 32 random bytes, readable by the owner only.
+fn generated_key(path: &Path) -> std::io::Result<String> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+
+    let key = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(mut file) => {
+            writeln!(file, "{key}")?;
+            file.sync_all()?;
+            Ok(key)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            Ok(std::fs::read_to_string(path)?.trim_end().to_owned())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The schedules of the original system, at the times its environment variables name.
+fn original(registry: &Registry) -> Result<Vec<ScheduleSpec>, Failure> {
+    let daily = |variable: &str, default: &str| {
+        let text = std::env::var(variable).unwrap_or_else(|_| default.into());
+        let time = chrono::NaiveTime::parse_from_str(&text, "%H:%M")
+            .map_err(|_| Failure::usage(format!("{variable}: `{text}` is not a time; write HH:MM")))?;
+        Ok::<_, Failure>(TriggerSpec::daily(time, chrono_tz::UTC))
+    };
+    let hours = std::env::var("SCHED_SELFHEAL_EVERY_HOURS").unwrap_or_else(|_| "6".into());
+    let hours: u64 = hours.parse().ok().filter(|hours| (1..=8784).contains(hours)).ok_or_else(|| {
+        Failure::usage(format!("SCHED_SELFHEAL_EVERY_HOURS: `{hours}` is not a number of hours from 1"))
+    })?;
+    let every = TriggerSpec::every(Duration::from_secs(hours * 3600)).or_timezone(chrono_tz::UTC);
+    let three = TriggerSpec::daily(chrono::NaiveTime::from_hms_opt(3, 0, 0).unwrap_or_default(), chrono_tz::UTC);
+    let specs = [
+        ("brief", "ceo_brief", daily("SCHED_BRIEF_UTC", "08:00")?, OnStart::IfDue),
+        ("report", "report", daily("SCHED_REPORT_UTC", "09:00")?, OnStart::No),
+        ("selfheal", "self_heal", every, OnStart::IfDue),
+        ("retention", "retention", three, OnStart::Always),
+    ];
+    specs
+        .into_iter()
+        .map(|(name, job, trigger, on_start)| {
+            let mut spec = ScheduleSpec::new(name, job, trigger).map_err(Failure::usage)?.with_on_start(on_start);
+            spec.retry.attempts = registry.kind(job).map_err(Failure::usage)?.default_attempts();
+            Ok(spec)
+        })
+        .collect()
+}
+
+/// The original system's paths.
+pub(crate) fn aliases() -> Vec<Alias> {
+    let alias = |path, schedule, kind, lift| Alias { path, schedule, kind, lift };
+    vec![
+        alias("/api/exec/brief", "brief", "ceo_brief", &["json_path", "html_path"]),
+        alias("/api/exec/report", "report", "report", &["json_path", "html_path"]),
+        alias("/api/self-heal", "selfheal", "self_heal", &["retried_count"]),
+        alias("/api/retention", "retention", "retention", &["removed_count"]),
+    ]
+}

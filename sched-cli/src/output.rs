@@ -1,0 +1,78 @@
+//! What commands print: data on standard output, everything else on standard error.
+
+use std::io::Write;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use serde::Serialize;
+
+use crate::exit::Failure;
+
+/// Prints one line of data. A reader that has gone away (`head`) is no fault.
+pub(crate) fn line(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Prints one object.
+pub(crate) fn json(value: &impl Serialize) {
+    match serde_json::to_string(value) {
+        Ok(text) => line(&text),
+        Err(error) => note(&format!("this could not be printed: {error}")),
+    }
+}
+
+/// Prints a remark on standard error.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Prints why a command failed.
+pub(crate) fn failure(failure: &Failure, as_json: bool) {
+    if as_json {
+        json(&serde_json::json!({ "ok": false, "error": failure.message }));
+    }
+    note(&format!("sched: {}", failure.message));
+}
+
+/// Prints columns that line up.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain([head[column].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let print = |cells: &mut dyn Iterator<Item = &str>| {
+        let mut text = String::new();
+        for (cell, width) in cells.zip(&widths) {
+            text.push_str(&format!("{cell:<width$}  "));
+        }
+        line(text.trim_end());
+    };
+    print(&mut head.iter().copied());
+    for row in rows {
+        print(&mut row.iter().map(String::as_str));
+    }
+}
+
+pub(crate) fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+/// A time to the second, for people.
+pub(crate) fn short_time(at: Option<DateTime<Utc>>) -> String {
+    at.map_or("-".into(), |at| at.format("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+/// A distance in time in at most two units.
+pub(crate) fn distance(span: TimeDelta) -> String {
+    let mut left = span.num_seconds().abs();
+    let mut parts = Vec::new();
+    for (unit, seconds) in [("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)] {
+        let count = left / seconds;
+        left %= seconds;
+        if count > 0 || (unit == "s" && parts.is_empty()) {
+            parts.push(format!("{count}{unit}"));
+        }
+    }
+    parts.truncate(2);
+    parts.join(" ")
+}

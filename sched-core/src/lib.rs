@@ -16,6 +16,7 @@ pub mod heartbeat;
 mod id;
 mod job;
 mod policy;
+mod process;
 mod query;
 mod registry;
 mod run;

@@ -4,7 +4,7 @@
 //! twice around a crash is recognisable; none is left out. Must not know: the engine, SQL.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -38,11 +38,11 @@ impl NdjsonLog {
     /// When the file cannot be opened.
     pub fn start(path: &Path, handle: &Handle, runtime: &tokio::runtime::Handle) -> std::io::Result<Self> {
         let file = open(path)?;
-        let after = handle.query().mark(NAME).ok().flatten();
+        let after = begin_after(path, handle);
         let (tasks, received) = channel();
         let writing = Writing { path: path.to_path_buf(), file, handle: handle.clone(), runtime: runtime.clone() };
         let thread = std::thread::Builder::new().name("sched-log".into()).spawn(move || writing.run(&received))?;
-        let mut events = handle.subscribe(Some(after.unwrap_or_default()));
+        let mut events = handle.subscribe(Some(after));
         let sender = tasks.clone();
         let tail = runtime.spawn(async move {
             while let Some(event) = events.next().await {
@@ -116,6 +116,27 @@ impl Writing {
             }
         });
     }
+}
+
+/// The last event that is out: the file's own last line tells, unless the file was moved away or the store is
+/// another one; then the stored place does.
+fn begin_after(path: &Path, handle: &Handle) -> Seq {
+    let stored = handle.query().mark(NAME).ok().flatten().unwrap_or_default();
+    let newest = handle.query().last_seq().unwrap_or_default();
+    last_in(path).filter(|seq| *seq <= newest).unwrap_or(stored).max(stored)
+}
+
+/// The highest sequence number in the file's last part.
+fn last_in(path: &Path) -> Option<Seq> {
+    const LAST_PART: u64 = 256 * 1024;
+    let mut file = File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LAST_PART))).ok()?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).ok()?;
+    let text = String::from_utf8_lossy(&bytes);
+    let seq = |line: &str| serde_json::from_str::<Value>(line).ok()?["seq"].as_u64();
+    text.lines().filter_map(seq).max().map(Seq)
 }
 
 fn open(path: &Path) -> std::io::Result<File> {

@@ -206,6 +206,11 @@ impl SchedulerBuilder {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let registry = Arc::new(self.registry);
         let snapshot = self.store.load()?;
+        let lost: Vec<RunId> = snapshot.open.iter().filter(|run| run.node.is_some()).map(|run| run.run_id).collect();
+        let swept = crate::process::sweep(&lost);
+        if swept > 0 {
+            tracing::warn!(swept, "processes of runs that lost their scheduler were killed");
+        }
         let config = EngineConfig {
             node: self.node,
             max_concurrent_runs: self.max_concurrent_runs,

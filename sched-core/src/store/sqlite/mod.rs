@@ -69,6 +69,15 @@ impl SqliteStore {
     }
 }
 
+impl Drop for SqliteStore {
+    /// Moves the log into the file, so that a copy of the file alone is whole after an orderly end.
+    fn drop(&mut self) {
+        if let Err(error) = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())) {
+            tracing::debug!(%error, "the write-ahead log stays for the next start");
+        }
+    }
+}
+
 impl Store for SqliteStore {
     fn load(&mut self) -> Result<Snapshot, StoreError> {
         query::snapshot(&self.conn).map_err(|error| failure(&self.path, &error))

@@ -82,6 +82,7 @@ fn sh(line: &str) -> Value {
 async fn a_command_leaves_its_output_its_exit_code_and_nothing_running() {
     let world = World::new(&[
         ("ok", "command", sh("echo out; echo err >&2; sleep 600 & exit 0")),
+        ("both", "command", sh("for i in 1 2 3 4 5 6 7 8 9; do echo out; echo err >&2; done")),
         ("code", "command", sh("echo reason; exit 3")),
         ("absent", "command", json!({ "argv": ["no-such-program"] })),
         ("stdin", "command", json!({ "argv": ["cat"], "stdin": "typed\n" })),
@@ -91,6 +92,8 @@ async fn a_command_leaves_its_output_its_exit_code_and_nothing_running() {
     let mut lines: Vec<_> = world.output(&run).lines().map(String::from).collect();
     lines.sort();
     assert_eq!(lines, ["err", "out"]);
+    let run = world.run("both").await;
+    assert!(world.output(&run).lines().all(|line| ["err", "out"].contains(&line)), "a line of one stream stays whole");
     let run = world.run("code").await;
     assert_eq!((run.state, run.error.as_deref()), (RunState::Failed, Some("exited with code 3: reason")));
     let run = world.run("absent").await;

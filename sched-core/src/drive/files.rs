@@ -59,11 +59,12 @@ impl Files {
             if length >= OUTPUT_LIMIT {
                 return Ok(());
             }
-            writeln!(file, "{}", line.replace('\n', " "))?;
-            if length + line.len() as u64 + 1 >= OUTPUT_LIMIT {
-                writeln!(file, "(output beyond {OUTPUT_LIMIT} bytes is left out)")?;
+            let mut text = line.replace('\n', " ") + "\n";
+            if length + text.len() as u64 >= OUTPUT_LIMIT {
+                text += &format!("(output beyond {OUTPUT_LIMIT} bytes is left out)\n");
             }
-            Ok(())
+            // One write a line: standard output and error are followed side by side, and appends do not interleave.
+            file.write_all(text.as_bytes())
         };
         append().map_err(|source| FilesError::Io { path: path.clone(), source })
     }

@@ -45,6 +45,6 @@ pub use registry::{JobKind, ParamError, Registry};
 pub use run::{Artifact, HistoryRow, Origin, Outcome, RangeRecord, Reason, RunRecord, RunState, UnknownWord};
 pub use spec::{ScheduleSpec, SpecError};
 #[cfg(feature = "sqlite")]
-pub use store::sqlite::{SqliteReader, SqliteStore};
+pub use store::sqlite::{SqliteReader, SqliteStore, StoreLock};
 pub use store::{MemoryStore, Query, Store, StoreError};
 pub use trigger::{CronError, Trigger, TriggerError, TriggerKind, TriggerSpec, instants};

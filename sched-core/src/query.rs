@@ -55,7 +55,7 @@ pub struct HistoryCursor {
 }
 
 /// Who stopped something, when and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Hold {
     /// Who.
     pub by: String,
@@ -66,11 +66,12 @@ pub struct Hold {
 }
 
 /// One schedule as readers see it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct ScheduleView {
     /// Its name.
     pub name: ScheduleName,
     /// Its specification.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub spec: ScheduleSpec,
     /// The version, from 1; grows with each change of the specification.
     pub version: u32,
@@ -87,7 +88,7 @@ pub struct ScheduleView {
 }
 
 /// A coming fire.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Upcoming {
     /// The schedule.
     pub schedule: ScheduleName,

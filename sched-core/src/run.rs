@@ -162,7 +162,7 @@ impl Reason {
 }
 
 /// One run as every reader sees it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RunRecord {
     /// Its identity.
     pub run_id: RunId,
@@ -217,7 +217,7 @@ pub struct RunRecord {
 }
 
 /// A file that a run wrote.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Artifact {
     /// The name the job gave it.
     pub name: String,
@@ -228,7 +228,7 @@ pub struct Artifact {
 }
 
 /// Consecutive fires of one schedule that did not run for the same reason, counted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct RangeRecord {
     /// Its identity.
     pub range_id: RangeId,
@@ -253,7 +253,7 @@ pub struct RangeRecord {
 }
 
 /// One line of history: a run, or a range of fires that did not run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
 #[expect(clippy::large_enum_variant, reason = "lists hold almost only runs")]
 pub enum HistoryRow {

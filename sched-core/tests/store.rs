@@ -285,3 +285,16 @@ fn a_reader_sees_a_store_that_another_process_could_be_writing() {
     assert_eq!(sched_core::Query::schedules(&reader).unwrap(), [row()]);
     assert_eq!(reader.integrity().unwrap(), Vec::<String>::new());
 }
+
+#[test]
+fn a_store_has_one_writer_and_the_second_is_told_who_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sched.db");
+    let first = SqliteStore::open(&path).unwrap();
+    let error = SqliteStore::open(&path).unwrap_err().to_string();
+    assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
+    let elsewhere = sched_core::StoreLock::take(&folder.path().join("daemon.lock")).unwrap();
+    assert!(SqliteStore::open_held(&path, elsewhere).is_err(), "another lock is no way around");
+    drop(first);
+    SqliteStore::open(&path).unwrap();
+}

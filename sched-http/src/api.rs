@@ -1,127 +1,89 @@
-//! `/api/v1`: schedules, runs, what comes, status.
+//! `/api/v1`: schedules, runs, what comes, status. Each handler's types are its documentation.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-
-use axum::extract::rejection::JsonRejection;
+use aide::axum::ApiRouter;
+use aide::axum::routing::{get_with, post_with};
+use aide::transform::TransformOperation;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use chrono::{DateTime, Utc};
 use sched_core::{
     HistoryCursor, HistoryFilter, HistoryRow, RunId, RunRecord, RunState, ScheduleName, ScheduleView, TriggerRequest,
     Upcoming,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::AppState;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::health::{STATUS_NEXT, StatusBody, status_body};
 
 const MOST: u32 = 1000;
-const STATUS_NEXT: usize = 100;
 
-/// What the process knows of itself, kept by whoever ticks.
-#[derive(Debug)]
-pub struct Health {
-    started: DateTime<Utc>,
-    tick: AtomicU64,
-    last_activity: AtomicI64,
-    listen: String,
+pub(crate) fn routes() -> ApiRouter<AppState> {
+    ApiRouter::new()
+        .api_route("/api/v1/status", get_with(status, says("How the scheduler is")))
+        .api_route("/api/v1/upcoming", get_with(upcoming, says("The 100 soonest fires")))
+        .api_route("/api/v1/schedules", get_with(schedules, says("Every schedule")))
+        .api_route("/api/v1/schedules/{name}", get_with(schedule, says("One schedule")))
+        .api_route("/api/v1/schedules/{name}/trigger", post_with(trigger, says("Run a schedule now")))
+        .api_route("/api/v1/schedules/{name}/pause", post_with(pause, says("Let its fires pass, and say why")))
+        .api_route("/api/v1/schedules/{name}/resume", post_with(resume, says("End the pause")))
+        .api_route(
+            "/api/v1/runs",
+            get_with(runs, says("History, newest first: runs, and ranges of fires that did not run")),
+        )
+        .api_route("/api/v1/runs/{id}", get_with(run, says("One run")))
+        .api_route("/api/v1/runs/{id}/log", get_with(log, says("What a run printed")))
+        .api_route("/api/v1/runs/{id}/cancel", post_with(cancel, says("Cancel a run: asked first, then forced")))
+        .api_route("/api/v1/runs/{id}/retry", post_with(retry, says("Run a finished run again, as a new run")))
 }
 
-impl Health {
-    /// A process that started then and listens there.
-    #[must_use]
-    pub const fn new(started: DateTime<Utc>, listen: String) -> Self {
-        Self { started, tick: AtomicU64::new(0), last_activity: AtomicI64::new(i64::MIN), listen }
-    }
-
-    /// Notes an event's time, and its tick if it is one.
-    pub fn note(&self, at: DateTime<Utc>, tick: Option<u64>) {
-        self.last_activity.fetch_max(at.timestamp_micros(), Ordering::Relaxed);
-        if let Some(tick) = tick {
-            self.tick.store(tick, Ordering::Relaxed);
-        }
-    }
+/// An operation's one line.
+pub(crate) fn says(summary: &'static str) -> impl Fn(TransformOperation<'_>) -> TransformOperation<'_> {
+    move |operation| operation.summary(summary)
 }
 
-/// The answer of `/api/v1/status`, and of `sched status --json`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct StatusBody {
-    /// Whether fires are dispatched.
-    pub running: bool,
-    /// `running` or `degraded`.
-    pub state: String,
-    /// This process.
-    pub pid: Option<u32>,
-    /// The newest event.
-    pub last_activity: Option<DateTime<Utc>>,
-    /// Seconds since the start.
-    pub uptime_seconds: u64,
-    /// The heartbeat's count.
-    pub tick: u64,
-    /// The 100 soonest fires.
-    pub next: BTreeMap<String, DateTime<Utc>>,
-    /// How many schedules have a coming fire.
-    pub next_total: usize,
-    /// Where HTTP listens.
-    pub http: String,
-    /// This program's version.
-    pub version: String,
-    /// Runs under way.
-    pub active_runs: usize,
-    /// Runs that wait.
-    pub queued_runs: usize,
+#[derive(Deserialize, JsonSchema)]
+struct ByName {
+    /// The schedule's name.
+    name: String,
 }
 
-pub(crate) async fn status_body(state: &AppState) -> Result<StatusBody, ApiError> {
-    let status = state.handle().status(STATUS_NEXT).await?;
-    let health = &state.inner.health;
-    let now = state.handle().clock().now().utc;
-    let uptime = (now - health.started).num_seconds();
-    Ok(StatusBody {
-        running: status.dispatch.is_none() && !status.draining,
-        state: if status.store_failing { "degraded" } else { "running" }.into(),
-        pid: Some(std::process::id()),
-        last_activity: DateTime::from_timestamp_micros(health.last_activity.load(Ordering::Relaxed))
-            .filter(|at| *at >= health.started - chrono::TimeDelta::days(1)),
-        uptime_seconds: u64::try_from(uptime).unwrap_or(0),
-        tick: health.tick.load(Ordering::Relaxed),
-        next: status.upcoming.into_iter().map(|fire| (fire.schedule.to_string(), fire.nominal_at)).collect(),
-        next_total: status.upcoming_total,
-        http: health.listen.clone(),
-        version: env!("CARGO_PKG_VERSION").into(),
-        active_runs: status.running,
-        queued_runs: status.queued,
-    })
+#[derive(Deserialize, JsonSchema)]
+struct ById {
+    /// The run's id.
+    id: String,
 }
 
-pub(crate) async fn ready(State(state): State<AppState>) -> Result<&'static str, ApiError> {
-    let status = state.handle().status(0).await?;
-    if status.store_failing || status.draining {
-        let message = if status.draining { "shutting down" } else { "the store cannot be written" };
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message));
-    }
-    Ok("ready\n")
+/// It is done, and durable.
+#[derive(Serialize, JsonSchema)]
+struct Done {
+    /// True.
+    ok: bool,
 }
 
-pub(crate) fn routes() -> Router<AppState> {
-    Router::new()
-        .route("/api/v1/status", get(status))
-        .route("/api/v1/upcoming", get(upcoming))
-        .route("/api/v1/schedules", get(schedules))
-        .route("/api/v1/schedules/{name}", get(schedule))
-        .route("/api/v1/schedules/{name}/trigger", post(trigger))
-        .route("/api/v1/schedules/{name}/pause", post(pause))
-        .route("/api/v1/schedules/{name}/resume", post(resume))
-        .route("/api/v1/runs", get(runs))
-        .route("/api/v1/runs/{id}", get(run))
-        .route("/api/v1/runs/{id}/log", get(log))
-        .route("/api/v1/runs/{id}/cancel", post(cancel))
-        .route("/api/v1/runs/{id}/retry", post(retry))
+const DONE: Json<Done> = Json(Done { ok: true });
+
+/// The run is accepted, and durable.
+#[derive(Serialize, JsonSchema)]
+struct Accepted {
+    /// True.
+    ok: bool,
+    /// The run to ask for.
+    run_id: RunId,
+}
+
+/// A page of history.
+#[derive(Serialize, JsonSchema)]
+struct RunsPage {
+    /// Newest first.
+    runs: Vec<HistoryRow>,
+    /// Give it as `after` for the next page; none on the last.
+    next: Option<String>,
 }
 
 async fn status(State(state): State<AppState>) -> Result<Json<StatusBody>, ApiError> {
@@ -144,23 +106,30 @@ fn run_id(text: &str) -> Result<RunId, ApiError> {
     text.parse().map_err(|_| ApiError::bad_request(format!("`{text}` is not a run id")))
 }
 
-async fn schedule(State(state): State<AppState>, Path(text): Path<String>) -> Result<Json<ScheduleView>, ApiError> {
+async fn schedule(
+    State(state): State<AppState>,
+    Path(ByName { name: text }): Path<ByName>,
+) -> Result<Json<ScheduleView>, ApiError> {
     let name = name(&text)?;
     let found = state.handle().schedules().await?.into_iter().find(|view| view.name == name);
     found.map(Json).ok_or_else(|| ApiError::not_found(format!("no schedule `{name}`")))
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct TriggerBody {
+    /// Parameters that differ for this run.
     params: Map<String, Value>,
+    /// Wait behind an open run instead of being refused.
     queue: bool,
+    /// Asking again with the same key gives the same run.
     idempotency_key: Option<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct PauseBody {
+    /// Why; kept with who and when.
     reason: String,
 }
 
@@ -169,6 +138,9 @@ fn optional<T: Default>(body: Result<Json<T>, JsonRejection>) -> Result<T, ApiEr
     match body {
         Ok(Json(body)) => Ok(body),
         Err(JsonRejection::MissingJsonContentType(_)) => Ok(T::default()),
+        Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "a body has at most 1 MiB"))
+        }
         Err(error) => Err(ApiError::bad_request(error.body_text())),
     }
 }
@@ -176,51 +148,58 @@ fn optional<T: Default>(body: Result<Json<T>, JsonRejection>) -> Result<T, ApiEr
 async fn trigger(
     State(state): State<AppState>,
     Extension(Caller(by)): Extension<Caller>,
-    Path(text): Path<String>,
+    Path(ByName { name: text }): Path<ByName>,
     body: Result<Json<TriggerBody>, JsonRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Accepted>, ApiError> {
     let TriggerBody { params, queue, idempotency_key } = optional(body)?;
     let request = TriggerRequest { schedule: name(&text)?, params, queue, idempotency_key, by };
     let run_id = state.handle().trigger(request).await?;
-    Ok(Json(json!({ "ok": true, "run_id": run_id })))
+    Ok(Json(Accepted { ok: true, run_id }))
 }
 
 async fn pause(
     State(state): State<AppState>,
     Extension(Caller(by)): Extension<Caller>,
-    Path(text): Path<String>,
+    Path(ByName { name: text }): Path<ByName>,
     body: Result<Json<PauseBody>, JsonRejection>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Done>, ApiError> {
     let PauseBody { reason } = optional(body)?;
     if reason.trim().is_empty() {
         return Err(ApiError::bad_request("say why: {\"reason\": \"…\"}"));
     }
     state.handle().pause(name(&text)?, by, reason).await?;
-    Ok(Json(json!({ "ok": true })))
+    Ok(DONE)
 }
 
 async fn resume(
     State(state): State<AppState>,
     Extension(Caller(by)): Extension<Caller>,
-    Path(text): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+    Path(ByName { name: text }): Path<ByName>,
+) -> Result<Json<Done>, ApiError> {
     state.handle().resume(name(&text)?, by).await?;
-    Ok(Json(json!({ "ok": true })))
+    Ok(DONE)
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RunsQuery {
+    /// Only this schedule.
     schedule: Option<String>,
-    /// Words with commas.
+    /// Only these states, with commas.
     state: Option<String>,
+    /// Only what was queued at or after this instant.
     since: Option<DateTime<Utc>>,
+    /// At most so many, up to 1000; 100 unless given.
     limit: Option<u32>,
     /// `next` of the page before.
     after: Option<String>,
 }
 
-async fn runs(State(state): State<AppState>, Query(query): Query<RunsQuery>) -> Result<Json<Value>, ApiError> {
+async fn runs(
+    State(state): State<AppState>,
+    query: Result<Query<RunsQuery>, QueryRejection>,
+) -> Result<Json<RunsPage>, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::bad_request(error.body_text()))?;
     let words = query.state.iter().flat_map(|text| text.split(',')).filter(|word| !word.is_empty());
     let states: Result<Vec<RunState>, _> = words.map(str::parse).collect();
     let limit = query.limit.unwrap_or(100).clamp(1, MOST);
@@ -233,7 +212,7 @@ async fn runs(State(state): State<AppState>, Query(query): Query<RunsQuery>) -> 
     };
     let rows = state.handle().history(filter).await?;
     let next = rows.last().filter(|_| rows.len() == limit as usize).map(|row| cursor_text(row.cursor()));
-    Ok(Json(json!({ "runs": rows, "next": next })))
+    Ok(Json(RunsPage { runs: rows, next }))
 }
 
 fn cursor_text(cursor: HistoryCursor) -> String {
@@ -248,11 +227,11 @@ fn cursor(text: &str) -> Result<HistoryCursor, ApiError> {
     parse().ok_or_else(|| ApiError::bad_request("after is the `next` of an earlier page"))
 }
 
-async fn run(State(state): State<AppState>, Path(text): Path<String>) -> Result<Json<RunRecord>, ApiError> {
+async fn run(State(state): State<AppState>, Path(ById { id: text }): Path<ById>) -> Result<Json<RunRecord>, ApiError> {
     Ok(Json(state.handle().run(run_id(&text)?).await?))
 }
 
-async fn log(State(state): State<AppState>, Path(text): Path<String>) -> Result<String, ApiError> {
+async fn log(State(state): State<AppState>, Path(ById { id: text }): Path<ById>) -> Result<String, ApiError> {
     let run = state.handle().run(run_id(&text)?).await?;
     let Some(files) = state.handle().files() else { return Ok(String::new()) };
     match tokio::fs::read(files.output_path(run.run_id)).await {
@@ -262,18 +241,18 @@ async fn log(State(state): State<AppState>, Path(text): Path<String>) -> Result<
     }
 }
 
-async fn cancel(State(state): State<AppState>, Path(text): Path<String>) -> Result<Json<Value>, ApiError> {
+async fn cancel(State(state): State<AppState>, Path(ById { id: text }): Path<ById>) -> Result<Json<Done>, ApiError> {
     state.handle().cancel(run_id(&text)?).await?;
-    Ok(Json(json!({ "ok": true })))
+    Ok(DONE)
 }
 
 async fn retry(
     State(state): State<AppState>,
     Extension(Caller(by)): Extension<Caller>,
-    Path(text): Path<String>,
-) -> Result<Json<Value>, ApiError> {
+    Path(ById { id: text }): Path<ById>,
+) -> Result<Json<Accepted>, ApiError> {
     let run_id = state.handle().retry(run_id(&text)?, by).await?;
-    Ok(Json(json!({ "ok": true, "run_id": run_id })))
+    Ok(Json(Accepted { ok: true, run_id }))
 }
 
 /// The newest lines of history, for the page.

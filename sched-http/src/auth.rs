@@ -1,17 +1,18 @@
 //! Who may call: the key in a header, or a browser's session cookie. Deny by default.
 
-use axum::Router;
 use axum::extract::{Form, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::error::ApiError;
-use crate::{AppState, api};
+use crate::page::Base;
+use crate::{AppState, health, page};
 
 const COOKIE: &str = "sched_session";
 
@@ -118,7 +119,8 @@ pub(crate) async fn require_key(State(state): State<AppState>, mut request: Requ
 fn refuse(request: &Request) -> Response {
     let wants_page = text(request.headers(), "accept").is_some_and(|accept| accept.contains("text/html"));
     if wants_page && request.method() == Method::GET && request.uri().path() == "/" {
-        return Redirect::to("/login").into_response();
+        let base = request.extensions().get::<Base>().cloned().unwrap_or_default();
+        return Redirect::to(&format!("{base}/login")).into_response();
     }
     let message = "give the dashboard key in X-Dash-Key, or as Authorization: Bearer";
     ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message).into_response()
@@ -148,8 +150,8 @@ fn session(headers: &HeaderMap) -> Option<&str> {
 pub(crate) fn open_routes() -> Router<AppState> {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(api::ready))
-        .route("/login", get(|| async { Html(include_str!("pages/login.html")) }).post(login))
+        .route("/readyz", get(health::ready))
+        .route("/login", get(login_page).post(login))
         .route("/assets/style.css", get(crate::dashboard::style))
 }
 
@@ -158,16 +160,24 @@ struct Login {
     key: String,
 }
 
-async fn login(State(state): State<AppState>, headers: HeaderMap, Form(login): Form<Login>) -> Response {
+async fn login_page(Extension(base): Extension<Base>) -> Result<Response, ApiError> {
+    page::login(&base, false).map(IntoResponse::into_response)
+}
+
+async fn login(
+    State(state): State<AppState>,
+    Extension(base): Extension<Base>,
+    headers: HeaderMap,
+    Form(login): Form<Login>,
+) -> Result<Response, ApiError> {
     if !same_site(&headers) {
-        return ApiError::new(StatusCode::FORBIDDEN, "cross_site", "log in from this page").into_response();
+        return Err(ApiError::new(StatusCode::FORBIDDEN, "cross_site", "log in from this page"));
     }
     let key = &state.inner.key;
     if !key.opens(login.key.trim()) {
-        let page =
-            include_str!("pages/login.html").replace("<!--message-->", "<p class=\"bad\">That is not the key.</p>");
-        return (StatusCode::UNAUTHORIZED, Html(page)).into_response();
+        return Ok((StatusCode::UNAUTHORIZED, page::login(&base, true)?).into_response());
     }
-    let cookie = format!("{COOKIE}={}; HttpOnly; SameSite=Strict; Path=/; Max-Age=604800", key.session);
-    ([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response()
+    let home = base.home();
+    let cookie = format!("{COOKIE}={}; HttpOnly; SameSite=Strict; Path={home}; Max-Age=604800", key.session);
+    Ok(([(header::SET_COOKIE, cookie)], Redirect::to(home)).into_response())
 }

@@ -1,20 +1,21 @@
 //! The dashboard: one page, rendered here, kept fresh by a small script. No request leaves this server.
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use axum::routing::get;
-use minijinja::{AutoEscape, Environment};
+use axum::{Extension, Router};
 use sched_core::HistoryRow;
 use serde_json::{Value, json};
 
 use crate::AppState;
-use crate::api::{recent, status_body};
+use crate::api::recent;
 use crate::error::ApiError;
+use crate::health::status_body;
+use crate::page::{self, Base};
 
 pub(crate) fn routes() -> Router<AppState> {
-    Router::new().route("/", get(page)).route("/parts/live", get(live)).route("/assets/dashboard.js", get(script))
+    Router::new().route("/", get(whole)).route("/parts/live", get(live)).route("/assets/dashboard.js", get(script))
 }
 
 pub(crate) async fn style() -> impl IntoResponse {
@@ -25,16 +26,16 @@ async fn script() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], include_str!("pages/dashboard.js"))
 }
 
-async fn page(State(state): State<AppState>) -> Result<Html<String>, ApiError> {
-    render("page.html", &state).await
+async fn whole(State(state): State<AppState>, Extension(base): Extension<Base>) -> Result<Html<String>, ApiError> {
+    render("page.html", &state, &base).await
 }
 
 /// The part of the page that changes.
-async fn live(State(state): State<AppState>) -> Result<Html<String>, ApiError> {
-    render("live.html", &state).await
+async fn live(State(state): State<AppState>, Extension(base): Extension<Base>) -> Result<Html<String>, ApiError> {
+    render("live.html", &state, &base).await
 }
 
-async fn render(name: &str, state: &AppState) -> Result<Html<String>, ApiError> {
+async fn render(name: &str, state: &AppState, base: &Base) -> Result<Html<String>, ApiError> {
     let status = status_body(state).await?;
     let now = state.handle().clock().now().utc;
     let schedules: Vec<Value> = state.handle().schedules().await?.into_iter().map(|view| {
@@ -46,22 +47,15 @@ async fn render(name: &str, state: &AppState) -> Result<Html<String>, ApiError> 
         json!({ "name": view.name, "job": view.spec.job, "trigger": view.spec.trigger.to_string(), "next": view.next, "state": state })
     }).collect();
     let runs: Vec<Value> = recent(state, 25).await?.iter().map(line).collect();
-    let fail = |error: minijinja::Error| {
-        ApiError::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "internal", format!("{error:#}"))
-    };
-    let mut pages = Environment::new();
-    pages.set_auto_escape_callback(|_| AutoEscape::Html);
-    pages.add_template("page.html", include_str!("pages/page.html")).map_err(fail)?;
-    pages.add_template("live.html", include_str!("pages/live.html")).map_err(fail)?;
     let facts = json!({
+        "base": base.0,
         "status": status,
         "tick_age": status.last_activity.map(|at| (now - at).num_seconds().max(0)),
         "schedules": schedules,
         "runs": runs,
         "now": now,
     });
-    let page = pages.get_template(name).map_err(fail)?;
-    page.render(minijinja::value::Serde(facts)).map(Html).map_err(fail)
+    page::render(name, facts)
 }
 
 fn line(row: &HistoryRow) -> Value {

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use aide::OperationOutput;
+use aide::generate::GenContext;
+use aide::openapi::{Operation, Response as Described, StatusCode as DescribedStatus};
 use axum::Json;
 use axum::extract::Request;
 use axum::http::{StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use sched_core::{EngineError, Refusal};
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 /// Every call but a stream ends within this.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -35,10 +39,42 @@ impl ApiError {
     }
 }
 
+/// What every error looks like.
+#[derive(Serialize, JsonSchema)]
+struct ErrorBody {
+    /// False.
+    ok: bool,
+    /// What is wrong.
+    error: ErrorText,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct ErrorText {
+    /// A word for programs.
+    code: &'static str,
+    /// A sentence for people, with the remedy.
+    message: String,
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = json!({ "ok": false, "error": { "code": self.code, "message": self.message } });
-        (self.status, Json(body)).into_response()
+        let error = ErrorText { code: self.code, message: self.message };
+        (self.status, Json(ErrorBody { ok: false, error })).into_response()
+    }
+}
+
+impl OperationOutput for ApiError {
+    type Inner = Self;
+
+    fn operation_response(ctx: &mut GenContext, operation: &mut Operation) -> Option<Described> {
+        Json::<ErrorBody>::operation_response(ctx, operation)
+    }
+
+    fn inferred_responses(
+        ctx: &mut GenContext,
+        operation: &mut Operation,
+    ) -> Vec<(Option<DescribedStatus>, Described)> {
+        Self::operation_response(ctx, operation).map(|described| (None, described)).into_iter().collect()
     }
 }
 

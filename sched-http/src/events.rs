@@ -5,24 +5,27 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::response::sse::{Event, KeepAlive, KeepAliveStream, Sse};
-use axum::routing::get;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
 use futures_core::Stream;
 use sched_core::{Recorded, Seq, Subscription};
 
 use crate::AppState;
+use crate::api::says;
 
-pub(crate) fn routes() -> Router<AppState> {
-    Router::new().route("/api/v1/events", get(events))
+pub(crate) fn routes() -> ApiRouter<AppState> {
+    ApiRouter::new()
+        .api_route("/api/v1/events", get_with(events, says("What happens, as it happens (server-sent events)")))
 }
 
-async fn events(State(state): State<AppState>, headers: HeaderMap) -> Sse<KeepAliveStream<Events>> {
+async fn events(State(state): State<AppState>, headers: HeaderMap) -> Response {
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok()).map(Seq);
     let events = Events::of(state.handle().subscribe(last));
-    Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+    Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))).into_response()
 }
 
 type Waiting = Pin<Box<dyn Future<Output = (Option<Recorded>, Subscription)> + Send>>;

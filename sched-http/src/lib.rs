@@ -8,11 +8,15 @@ mod auth;
 mod dashboard;
 mod error;
 mod events;
+mod health;
+mod openapi;
 mod original;
+mod page;
 mod serve;
 
 use std::sync::Arc;
 
+use aide::axum::ApiRouter;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, header};
@@ -21,8 +25,8 @@ use sched_core::{Handle, ScheduleName};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
 
-pub use api::{Health, StatusBody};
 pub use auth::{DashboardKey, WeakKey};
+pub use health::{Health, StatusBody};
 pub use original::Alias;
 pub use serve::{Connections, serve, serve_local};
 
@@ -55,6 +59,21 @@ impl AppState {
         Self { inner: Arc::new(Inner { handle, key, aliases, health }) }
     }
 
+    /// State for a service that runs a scheduler of its own; call it in a runtime. `listen` is what the page and
+    /// the status say of where it is served.
+    #[must_use]
+    pub fn embedded(handle: Handle, key: DashboardKey, listen: String) -> Self {
+        let health = Arc::new(Health::new(handle.clock().now().utc, listen));
+        let (mut events, noting) = (handle.subscribe(None), health.clone());
+        // Ends with the scheduler.
+        tokio::spawn(async move {
+            while let Some(recorded) = events.next().await {
+                noting.note_event(&recorded);
+            }
+        });
+        Self::new(handle, key, Vec::new(), health)
+    }
+
     fn handle(&self) -> &Handle {
         &self.inner.handle
     }
@@ -83,10 +102,9 @@ pub fn local_router(state: AppState) -> Router {
 }
 
 fn routes(state: &AppState) -> Router<AppState> {
-    Router::new()
-        .merge(original::routes(&state.inner.aliases))
-        .merge(api::routes())
-        .merge(events::routes())
+    let documented =
+        ApiRouter::new().merge(original::routes(&state.inner.aliases)).merge(api::routes()).merge(events::routes());
+    openapi::documented(documented)
         .merge(dashboard::routes())
         .fallback(error::no_such_route)
         .method_not_allowed_fallback(error::no_such_method)
@@ -97,6 +115,7 @@ fn finish(router: Router) -> Router {
     let policy = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
     router
         .layer(from_fn(error::time_limit))
+        .layer(from_fn(page::note_base))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(CatchPanicLayer::custom(error::panicked))
         .layer(header(header::CONTENT_SECURITY_POLICY, policy))

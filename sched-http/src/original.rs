@@ -2,18 +2,20 @@
 
 use std::time::Duration;
 
+use aide::axum::ApiRouter;
+use aide::axum::routing::{get_with, post_with};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::{Extension, Json};
 use sched_core::{EngineError, Refusal, RunState, TriggerRequest};
 use serde_json::{Value, json};
 
 use crate::AppState;
-use crate::api::status_body;
+use crate::api::says;
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::health::status_body;
 
 /// A run that takes longer is answered by 202.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -31,14 +33,16 @@ pub struct Alias {
     pub lift: &'static [&'static str],
 }
 
-pub(crate) fn routes(aliases: &[Alias]) -> Router<AppState> {
-    let mut router = Router::new()
-        .route("/api/automations/start", post(start))
-        .route("/api/automations/stop", post(stop))
-        .route("/api/automations/status", get(status));
+pub(crate) fn routes(aliases: &[Alias]) -> ApiRouter<AppState> {
+    let mut router = ApiRouter::new()
+        .api_route("/api/automations/start", post_with(start, says("Dispatch fires again")))
+        .api_route("/api/automations/stop", post_with(stop, says("Dispatch no fires until started")))
+        .api_route("/api/automations/status", get_with(status, says("How the scheduler is, in the original's words")));
     for alias in aliases.iter().cloned() {
         let path = alias.path;
-        router = router.route(path, post(move |state, caller| run(state, caller, alias)));
+        let summary = format!("Run `{}` now, or join its open run, and wait up to 25 s", alias.schedule);
+        let handler = post_with(move |state, caller| run(state, caller, alias), |op| op.summary(&summary));
+        router = router.api_route(path, handler);
     }
     router
 }

@@ -212,6 +212,7 @@ async fn wrong_requests_get_clear_errors_in_one_shape() {
         ("GET", "/api/v1/runs/00000000-0000-7000-8000-000000000000", StatusCode::NOT_FOUND),
         ("GET", "/api/v1/runs?state=nope", StatusCode::BAD_REQUEST),
         ("GET", "/api/v1/runs?after=x", StatusCode::BAD_REQUEST),
+        ("GET", "/api/v1/runs?limit=x", StatusCode::BAD_REQUEST),
         ("POST", "/api/v1/schedules/brief/pause", StatusCode::BAD_REQUEST),
         ("GET", "/nothing", StatusCode::NOT_FOUND),
         ("DELETE", "/api/v1/runs", StatusCode::METHOD_NOT_ALLOWED),
@@ -222,7 +223,7 @@ async fn wrong_requests_get_clear_errors_in_one_shape() {
     }
     let large = Request::builder().method("POST").uri("/api/v1/schedules/brief/trigger").header("X-Dash-Key", KEY);
     let large = large.header("content-type", "application/json").body(Body::from(vec![b' '; 1024 * 1024 + 1])).unwrap();
-    assert_eq!(world.send(large).await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(world.send(large).await.0, StatusCode::PAYLOAD_TOO_LARGE);
 }
 
 #[tokio::test]
@@ -298,4 +299,46 @@ async fn a_server_answers_on_a_real_socket_and_closes() {
     connections.close(Duration::from_secs(5)).await;
     server.await.unwrap();
     assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[tokio::test]
+async fn the_description_of_the_api_comes_from_its_handlers() {
+    let world = world();
+    assert_eq!(world.send(plain("GET", "/openapi.json")).await.0, StatusCode::UNAUTHORIZED);
+    let (status, api) = world.json("GET", "/openapi.json").await;
+    assert_eq!((status, &api["openapi"]), (StatusCode::OK, &json!("3.1.0")));
+    let run = &api["paths"]["/api/v1/runs/{id}"]["get"];
+    assert_eq!(run["parameters"][0]["name"], "id");
+    let schema = &run["responses"]["200"]["content"]["application/json"]["schema"]["$ref"];
+    assert_eq!(schema, "#/components/schemas/RunRecord");
+    assert!(api["components"]["schemas"]["RunRecord"]["properties"]["nominal_at"].is_object());
+    let error = &run["responses"]["default"]["content"]["application/json"]["schema"]["$ref"];
+    assert_eq!(error, "#/components/schemas/ErrorBody");
+    for path in ["/api/exec/brief", "/api/automations/status", "/api/v1/events", "/api/v1/schedules/{name}/trigger"] {
+        assert!(api["paths"][path].is_object(), "{path}");
+    }
+    assert!(api["components"]["securitySchemes"]["key"].is_object());
+}
+
+#[tokio::test]
+async fn a_nested_router_keeps_its_pages_below_its_path() {
+    let world = world();
+    let app = Router::new().nest("/scheduler", router(world.state.clone()));
+    let get = async |path: &str, accept: &str, key: &str| {
+        let request = Request::builder().uri(path).header("accept", accept).header("X-Dash-Key", key);
+        let request = if key.is_empty() { Request::builder().uri(path).header("accept", accept) } else { request };
+        let answer = app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let (head, body) = answer.into_parts();
+        let page = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        // The templates write slashes as entities.
+        (head, page.replace("&#x2f;", "/"))
+    };
+    let (head, _) = get("/scheduler", "text/html", "").await;
+    assert_eq!((head.status, &head.headers["location"]), (StatusCode::SEE_OTHER, &"/scheduler/login".parse().unwrap()));
+    let (head, page) = get("/scheduler/login", "text/html", "").await;
+    assert_eq!(head.status, StatusCode::OK);
+    assert!(page.contains("action=\"/scheduler/login\"") && page.contains("href=\"/scheduler/assets/style.css\""));
+    let (_, page) = get("/scheduler", "text/html", KEY).await;
+    assert!(page.contains("data-post=\"/scheduler/api/v1/schedules/brief/trigger\""), "{page}");
+    assert_eq!(get("/scheduler/assets/dashboard.js", "*/*", KEY).await.0.status, StatusCode::OK);
 }

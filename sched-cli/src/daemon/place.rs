@@ -1,71 +1,27 @@
 //! The files by which processes know of each other. The lock decides; the rest is information.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::fs::File;
+use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sched_core::StoreError;
+use sched_core::StoreLock;
 use serde::{Deserialize, Serialize};
 
-/// Others only look whether the lock is free, and let it go at once.
-const LOOKS: u32 = 20;
-const BETWEEN_LOOKS: Duration = Duration::from_millis(25);
-
-/// The right to be the only scheduler on a data folder. It ends with the process.
-#[derive(Debug)]
-pub(crate) struct Lock {
-    _file: File,
-}
-
-fn lock_path(data_dir: &Path) -> PathBuf {
+/// The lock that makes a process the only scheduler on a data folder.
+pub(crate) fn lock_path(data_dir: &Path) -> PathBuf {
     data_dir.join("sched.lock")
-}
-
-impl Lock {
-    /// Takes the lock, and writes this process into it.
-    pub(crate) fn take(data_dir: &Path) -> Result<Self, StoreError> {
-        let path = lock_path(data_dir);
-        let place = data_dir.display().to_string();
-        let fail = |error: std::io::Error| StoreError::Io { place: place.clone(), detail: error.to_string() };
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(fail)?;
-        for look in 0.. {
-            match file.try_lock() {
-                Ok(()) => break,
-                Err(TryLockError::WouldBlock) if look < LOOKS => std::thread::sleep(BETWEEN_LOOKS),
-                Err(TryLockError::WouldBlock) => {
-                    return Err(StoreError::Locked { place, holder: holder(data_dir) });
-                }
-                Err(TryLockError::Error(error)) => return Err(fail(error)),
-            }
-        }
-        let write = |file: &mut File| -> std::io::Result<()> {
-            file.set_len(0)?;
-            file.rewind()?;
-            writeln!(file, "{}", std::process::id())
-        };
-        write(&mut file).map_err(fail)?;
-        Ok(Self { _file: file })
-    }
 }
 
 /// The process that holds the data folder now.
 pub(crate) fn holder(data_dir: &Path) -> Option<u32> {
-    let mut file = File::open(lock_path(data_dir)).ok()?;
-    if !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
-        return None;
-    }
-    let mut text = String::new();
-    file.read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    StoreLock::holder(&lock_path(data_dir))
 }
 
 /// Whether someone holds the data folder.
 pub(crate) fn is_held(data_dir: &Path) -> bool {
-    File::open(lock_path(data_dir)).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    StoreLock::is_held(&lock_path(data_dir))
 }
 
 /// What a running scheduler says of itself; it stays behind when the process dies.

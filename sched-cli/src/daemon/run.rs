@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use sched_core::heartbeat::HeartbeatThread;
 use sched_core::sink::NdjsonLog;
-use sched_core::{Event, Handle, Origin, Recorded, RunState, Scheduler, SqliteStore};
+use sched_core::{Event, Handle, Origin, Recorded, RunState, Scheduler, SqliteStore, StoreLock};
 use sched_http::{AppState, Connections, Health, local_router, router, serve, serve_local};
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::place::{Lock, Marker, socket_in, write_whole};
+use super::place::{Marker, lock_path, socket_in, write_whole};
 use crate::args::Global;
 use crate::compose::{Setup, aliases};
 use crate::exit::{Exit, Failure, Outcome};
@@ -96,14 +96,14 @@ async fn live(setup: &Setup, jobs: &Runtime, global: &Global, daemon: bool) -> O
     let config = &setup.config;
     folder(&config.data_dir)?;
     folder(&config.log_dir)?;
-    let _lock = Lock::take(&config.data_dir)?;
+    let lock = StoreLock::take(&lock_path(&config.data_dir))?;
     let mut signals = Signals::new()?;
     let (key, generated) = setup.key()?;
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
         Failure::failed(format!("{} cannot be listened on: {error}; choose another with http.listen", config.listen))
     })?;
     let listen = listener.local_addr()?.to_string();
-    let store = SqliteStore::open(setup.store_path())?;
+    let store = SqliteStore::open_held(setup.store_path(), lock)?;
     let mut builder = Scheduler::builder(store)
         .registry(setup.registry.clone())
         .schedules(config.schedules.iter().cloned())
@@ -187,9 +187,8 @@ async fn watch(handle: Handle, health: Arc<Health>, ticked: tokio::sync::oneshot
     let mut events = handle.subscribe(None);
     let mut ticked = Some(ticked);
     while let Some(recorded) = events.next().await {
-        let tick = if let Event::Tick { tick, .. } = recorded.event { Some(tick) } else { None };
-        health.note(recorded.ts, tick);
-        if let Some(ticked) = ticked.take_if(|_| tick.is_some()) {
+        health.note_event(&recorded);
+        if let Some(ticked) = ticked.take_if(|_| matches!(recorded.event, Event::Tick { .. })) {
             // Whoever waits for the first tick may have given up.
             let _ = ticked.send(());
         }

@@ -2,6 +2,7 @@
 const live = document.getElementById("live");
 const message = document.getElementById("message");
 const auto = document.getElementById("refresh");
+const base = document.body.dataset.base;
 let waiting = null;
 
 function countdown() {
@@ -18,7 +19,7 @@ function countdown() {
 
 async function refresh() {
   waiting = null;
-  const answer = await fetch("/parts/live").catch(() => null);
+  const answer = await fetch(base + "/parts/live").catch(() => null);
   if (answer && answer.ok) {
     live.innerHTML = await answer.text();
     countdown();
@@ -42,7 +43,7 @@ document.addEventListener("click", async (event) => {
   refresh();
 });
 
-const events = new EventSource("/api/v1/events");
+const events = new EventSource(base + "/api/v1/events");
 for (const name of ["run_queued", "run_started", "run_finished", "run_retry", "tick", "schedule_changed", "dispatch_changed", "fire_skipped", "fires_missed"]) {
   events.addEventListener(name, () => soon(200));
 }

@@ -3,6 +3,7 @@
 //! Facts live in typed columns; what only people and programs outside read (parameters, figures,
 //! specifications) is JSON. Must not know: the engine.
 
+mod lock;
 mod query;
 mod rows;
 mod schema;
@@ -19,11 +20,14 @@ use crate::event::Recorded;
 use crate::id::Seq;
 use crate::query::HistoryFilter;
 
-/// The writer of a SQLite store. Opening does not lock out other processes: the daemon's lock file does.
+pub use lock::StoreLock;
+
+/// The only writer of a SQLite store, by the lock file beside it.
 #[derive(Debug)]
 pub struct SqliteStore {
     conn: Connection,
     path: PathBuf,
+    _locks: Vec<StoreLock>,
 }
 
 /// Reads a SQLite store beside its writer, from this or another process.
@@ -40,12 +44,28 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 const MAX_IDLE_READERS: usize = 4;
 
 impl SqliteStore {
-    /// Opens or creates the store at `path` and brings its schema up to date.
+    /// Takes the lock beside `path`, opens or creates the store there, and brings its schema up to date.
     ///
     /// # Errors
-    /// [`StoreError::Newer`] and [`StoreError::Corrupt`] leave the file untouched.
+    /// [`StoreError::Locked`] names the process that has it open. [`StoreError::Newer`] and
+    /// [`StoreError::Corrupt`] leave the file untouched.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let lock = StoreLock::take(&StoreLock::path_for(path.as_ref()))?;
+        Self::open_held(path, lock)
+    }
+
+    /// As [`SqliteStore::open`], for who holds a lock already; it is kept as long as the store. A lock that is not
+    /// the one beside `path` does not replace it.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`].
+    pub fn open_held(path: impl AsRef<Path>, lock: StoreLock) -> Result<Self, StoreError> {
         let path = path.as_ref().to_path_buf();
+        let beside = StoreLock::path_for(&path);
+        let mut locks = vec![lock];
+        if locks[0].path() != beside {
+            locks.push(StoreLock::take(&beside)?);
+        }
         let fail = |error| failure(&path, &error);
         if rusqlite::version_number() < OLDEST_SQLITE {
             let detail = format!("this program was built with SQLite {}, needs 3.51.3", rusqlite::version());
@@ -59,7 +79,7 @@ impl SqliteStore {
         conn.pragma_update(None, "foreign_keys", true).map_err(fail)?;
         conn.set_prepared_statement_cache_capacity(64);
         schema::migrate(&mut conn, &path)?;
-        Ok(Self { conn, path })
+        Ok(Self { conn, path, _locks: locks })
     }
 
     /// Where the store is.

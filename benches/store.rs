@@ -59,21 +59,21 @@ fn spec() -> ScheduleSpec {
     ScheduleSpec::new("empty", "empty", trigger).unwrap_or_else(|error| panic!("{error}"))
 }
 
-fn commit(store: &mut impl Store, writes: Vec<Write>) -> Vec<Receipt> {
-    store.commit(&writes).unwrap_or_else(|error| panic!("{error}")).receipts
+fn commit(store: &mut impl Store, writes: &[Write]) -> Vec<Receipt> {
+    store.commit(writes).unwrap_or_else(|error| panic!("{error}")).receipts
 }
 
 /// Runs pass through the store as the engine sends them, each stage of a batch in one commit.
 fn cycle(bencher: Bencher<'_, '_>, mut store: impl Store, batch: usize) {
     let row =
         ScheduleRow { spec: spec(), version: 1, effective_from: now(), cursor: now(), paused: None, retired: false };
-    commit(&mut store, vec![write(Intent::Declare(row))]);
+    commit(&mut store, &[write(Intent::Declare(row))]);
     let node = NodeId::random();
     bencher.counter(ItemsCount::new(batch)).bench_local(|| {
         let ids: Vec<RunId> = (0..batch).map(|_| RunId::from_uuid(Uuid::now_v7())).collect();
-        commit(&mut store, ids.iter().map(|id| write(Intent::Enqueue(queued(*id)))).collect());
+        commit(&mut store, &ids.iter().map(|id| write(Intent::Enqueue(queued(*id)))).collect::<Vec<_>>());
         let claim = |id: &RunId| write(Intent::Claim { run_id: *id, attempt: 1, node, at: now() });
-        let receipts = commit(&mut store, ids.iter().map(claim).collect());
+        let receipts = commit(&mut store, &ids.iter().map(claim).collect::<Vec<_>>());
         let finish = |(id, receipt): (&RunId, &Receipt)| {
             let Receipt::Claimed(fence) = receipt else { panic!("not claimed: {receipt:?}") };
             let ending = Ending {
@@ -89,7 +89,7 @@ fn cycle(bencher: Bencher<'_, '_>, mut store: impl Store, batch: usize) {
             };
             write(Intent::Finish { run_id: *id, fence: *fence, ending })
         };
-        commit(&mut store, ids.iter().zip(&receipts).map(finish).collect());
+        commit(&mut store, &ids.iter().zip(&receipts).map(finish).collect::<Vec<_>>());
     });
 }
 

@@ -6,9 +6,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::drive::Handle;
 use crate::event::{Event, Recorded};
@@ -16,18 +19,30 @@ use crate::id::Seq;
 
 /// The name under which the log's place is stored.
 const NAME: &str = "ndjson";
+/// Lines that wait for a slow disk; what comes after them is read from the store again.
+const WAITING: usize = 1024;
+/// Between tries to write to a disk that refuses.
+const RETRY: Duration = Duration::from_secs(1);
 
 enum Task {
     Line(Box<Recorded>),
-    Reopen,
+    Look,
     Stop,
 }
 
-/// The log file and the thread that writes it.
+/// What the log's thread is asked beside lines.
+#[derive(Debug, Default)]
+struct Asked {
+    reopen: AtomicBool,
+    give_up: AtomicBool,
+}
+
+/// The log file and the thread that writes it. A line that cannot be written is tried again until it can.
 #[derive(Debug)]
 pub struct NdjsonLog {
     tasks: Sender<Task>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    asked: Arc<Asked>,
+    thread: std::thread::JoinHandle<()>,
     tail: tokio::task::JoinHandle<()>,
 }
 
@@ -39,38 +54,47 @@ impl NdjsonLog {
     pub fn start(path: &Path, handle: &Handle, runtime: &tokio::runtime::Handle) -> std::io::Result<Self> {
         let file = open(path)?;
         let after = begin_after(path, handle);
-        let (tasks, received) = channel();
-        let writing = Writing { path: path.to_path_buf(), file, handle: handle.clone(), runtime: runtime.clone() };
-        let thread = std::thread::Builder::new().name("sched-log".into()).spawn(move || writing.run(&received))?;
+        let (tasks, received) = channel(WAITING);
+        let asked = Arc::new(Asked::default());
+        let writing = Writing {
+            path: path.to_path_buf(),
+            file,
+            asked: asked.clone(),
+            handle: handle.clone(),
+            runtime: runtime.clone(),
+        };
+        let thread = std::thread::Builder::new().name("sched-log".into()).spawn(move || writing.run(received))?;
         let mut events = handle.subscribe(Some(after));
         let sender = tasks.clone();
         let tail = runtime.spawn(async move {
             while let Some(event) = events.next().await {
-                if sender.send(Task::Line(Box::new(event))).is_err() {
+                if sender.send(Task::Line(Box::new(event))).await.is_err() {
                     break;
                 }
             }
         });
-        Ok(Self { tasks, thread: Some(thread), tail })
+        Ok(Self { tasks, asked, thread, tail })
     }
 
     /// Opens the file anew, after something else has renamed it.
     pub fn reopen(&self) {
-        // A thread that has ended has nothing to reopen.
-        let _ = self.tasks.send(Task::Reopen);
+        self.asked.reopen.store(true, Ordering::Release);
+        // With a full queue the thread comes to look anyway.
+        let _ = self.tasks.try_send(Task::Look);
     }
 
-    /// Writes what the engine has announced, then `last`, and ends. Call after the engine has shut down.
-    pub async fn finish(mut self, last: Recorded) {
+    /// Writes what the engine has announced, then `last`, and ends. Call after the engine has shut down. Committed
+    /// events that the disk still refuses are written at the next start.
+    pub async fn finish(self, last: Recorded) {
+        self.asked.give_up.store(true, Ordering::Release);
+        self.thread.thread().unpark();
         if self.tail.await.is_err() {
             tracing::error!("the log's tail ended by a panic");
         }
         // A thread that has ended has said why.
-        let _ = self.tasks.send(Task::Line(Box::new(last)));
-        let _ = self.tasks.send(Task::Stop);
-        if let Some(thread) = self.thread.take()
-            && !matches!(tokio::task::spawn_blocking(move || thread.join()).await, Ok(Ok(())))
-        {
+        let _ = self.tasks.send(Task::Line(Box::new(last))).await;
+        let _ = self.tasks.send(Task::Stop).await;
+        if !matches!(tokio::task::spawn_blocking(move || self.thread.join()).await, Ok(Ok(()))) {
             tracing::error!("the log ended by a panic");
         }
     }
@@ -79,30 +103,60 @@ impl NdjsonLog {
 struct Writing {
     path: PathBuf,
     file: File,
+    asked: Arc<Asked>,
     handle: Handle,
     runtime: tokio::runtime::Handle,
 }
 
 impl Writing {
-    fn run(mut self, tasks: &Receiver<Task>) {
+    fn run(mut self, mut tasks: Receiver<Task>) {
         let mut last = None;
-        while let Ok(task) = tasks.recv() {
+        while let Some(task) = tasks.blocking_recv() {
+            self.reopen_if_asked();
             match task {
                 Task::Line(event) => {
+                    self.write(line(&event).as_bytes());
                     last = event.seq.or(last);
-                    let tick = matches!(event.event, Event::Tick { .. });
-                    if let Err(error) = self.file.write_all(line(&event).as_bytes()) {
-                        tracing::error!(%error, path = %self.path.display(), "a line of the log is lost");
-                    }
-                    if tick && let Some(seq) = last.take() {
+                    if matches!(event.event, Event::Tick { .. })
+                        && let Some(seq) = last.take()
+                    {
                         self.mark(seq);
                     }
                 }
-                Task::Reopen => match open(&self.path) {
-                    Ok(file) => self.file = file,
-                    Err(error) => tracing::error!(%error, path = %self.path.display(), "the log cannot be reopened"),
-                },
+                Task::Look => {}
                 Task::Stop => break,
+            }
+        }
+    }
+
+    /// Appends the whole line; after half of one, the half is taken back before the next try.
+    fn write(&mut self, line: &[u8]) {
+        let mut told = false;
+        loop {
+            let length = self.file.metadata().map(|meta| meta.len());
+            let Err(error) = self.file.write_all(line) else { return };
+            if let Ok(length) = length
+                && let Err(error) = self.file.set_len(length)
+            {
+                tracing::warn!(%error, path = %self.path.display(), "half a line stays in the log");
+            }
+            if !told {
+                told = true;
+                tracing::error!(%error, path = %self.path.display(), "the log cannot be written; trying again");
+            }
+            if self.asked.give_up.load(Ordering::Acquire) {
+                return;
+            }
+            std::thread::park_timeout(RETRY);
+            self.reopen_if_asked();
+        }
+    }
+
+    fn reopen_if_asked(&mut self) {
+        if self.asked.reopen.swap(false, Ordering::AcqRel) {
+            match open(&self.path) {
+                Ok(file) => self.file = file,
+                Err(error) => tracing::error!(%error, path = %self.path.display(), "the log cannot be reopened"),
             }
         }
     }

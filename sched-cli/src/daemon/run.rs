@@ -57,7 +57,9 @@ fn init_tracing(verbose: u8) {
     let level = ["warn", "info", "debug"][usize::from(verbose.min(2))];
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| level.into());
     // A subscriber that is set already stays.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    // On a full disk a report of a failed report would panic.
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = subscriber.log_internal_errors(false).try_init();
 }
 
 fn folder(path: &Path) -> Result<(), Failure> {
@@ -145,7 +147,10 @@ async fn live(setup: &Setup, jobs: &Runtime, global: &Global, daemon: bool) -> O
         detach_output(&config.log_dir)?;
     }
 
-    let signal = signals.ended(&log).await;
+    let signal = tokio::select! {
+        signal = signals.ended(&log) => signal,
+        () = handle.died() => return Err(Failure::failed("the engine ended by a panic; this is a defect, please report it")),
+    };
     handle.announce(Event::Shutdown { signal, pid });
     drop(heartbeat);
     scheduler.shutdown(config.shutdown_grace).await;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
@@ -17,9 +17,10 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 
 /// The daemon stands within this, or is stopped.
-const READY_WITHIN: Duration = Duration::from_millis(2500);
+const READY_WITHIN: Duration = Duration::from_millis(1900);
 /// How long it must live after it said so.
-const SURVIVAL: Duration = Duration::from_millis(1000);
+const SURVIVAL: Duration = Duration::from_secs(2);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Deserialize)]
 struct Word {
@@ -47,8 +48,7 @@ pub(crate) fn start(global: &Global) -> Outcome {
     if !word.ready {
         return refused(global, &setup, &word);
     }
-    std::thread::sleep(SURVIVAL);
-    if let Some(status) = child.try_wait()? {
+    if let Some(status) = death_within(&mut child, SURVIVAL)? {
         let how = status.signal().map_or_else(|| status.to_string(), |signal| format!("signal {signal}"));
         let out = setup.config.log_dir.join("scheduler.out");
         return Err(Failure::failed(format!("the scheduler started and died ({how}); see {}", out.display())));
@@ -63,6 +63,19 @@ pub(crate) fn start(global: &Global) -> Outcome {
         }
     }
     Ok(Exit::Done)
+}
+
+/// Waits for the whole time, unless the child dies meanwhile.
+fn death_within(child: &mut Child, limit: Duration) -> std::io::Result<Option<ExitStatus>> {
+    let mut waited = Duration::ZERO;
+    while waited < limit {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        std::thread::sleep(BETWEEN_LOOKS);
+        waited += BETWEEN_LOOKS;
+    }
+    child.try_wait()
 }
 
 fn already(global: &Global, pid: u32) -> Exit {

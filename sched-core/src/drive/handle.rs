@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::files::Files;
 use super::inbox::Inbox;
@@ -85,6 +86,27 @@ pub(super) struct Shared {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) files: Option<Files>,
     pub(super) node: NodeId,
+    pub(super) died: CancellationToken,
+}
+
+impl Shared {
+    /// Held by each thread of the engine: when one panics, nobody waits for the engine any more.
+    pub(super) fn mourner(self: &Arc<Self>) -> Mourner {
+        Mourner(self.clone())
+    }
+}
+
+pub(super) struct Mourner(Arc<Shared>);
+
+impl Drop for Mourner {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.died.cancel();
+            self.0.inbox.push(Input::StoreFailing(true));
+            self.0.replies.close();
+            self.0.bus.close();
+        }
+    }
 }
 
 /// A running engine. Clones are cheap and name the same engine.
@@ -111,6 +133,11 @@ impl Handle {
             Reply::Run(run_id) => Ok(run_id),
             _ => Err(EngineError::Stopped),
         }
+    }
+
+    /// Ends when a thread of the engine has ended by a panic: it will run nothing more, and its process should end.
+    pub async fn died(&self) {
+        self.shared.died.cancelled().await;
     }
 
     async fn read<T: Send + 'static>(

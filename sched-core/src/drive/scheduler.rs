@@ -230,6 +230,7 @@ impl SchedulerBuilder {
             clock: clock.clone(),
             files: self.data_dir.map(Files::below),
             node: self.node,
+            died: CancellationToken::new(),
         });
         let handle = Handle { shared: shared.clone() };
         let port = Arc::new(EnginePort::default());
@@ -240,9 +241,16 @@ impl SchedulerBuilder {
             Driver { machine, shared, writer: writer.clone(), runner, port, cancels: Arc::default(), drained: false };
         let store = self.store;
         let bus = handle.shared.bus.clone();
-        let writing =
-            std::thread::Builder::new().name("sched-writer".into()).spawn(move || writer.run(store, &inbox, &bus))?;
-        let driving = std::thread::Builder::new().name("sched-drive".into()).spawn(move || driver.run(effects))?;
+        let mourner = handle.shared.mourner();
+        let writing = std::thread::Builder::new().name("sched-writer".into()).spawn(move || {
+            let _mourner = mourner;
+            writer.run(store, &inbox, &bus);
+        })?;
+        let mourner = handle.shared.mourner();
+        let driving = std::thread::Builder::new().name("sched-drive".into()).spawn(move || {
+            let _mourner = mourner;
+            driver.run(effects);
+        })?;
         Ok(Scheduler { handle, drive: driving, writer: writing })
     }
 

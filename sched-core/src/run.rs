@@ -216,6 +216,18 @@ pub struct RunRecord {
     pub idempotency_key: Option<String>,
 }
 
+impl RunRecord {
+    /// How long the last attempt took, for people.
+    #[must_use]
+    pub fn duration_text(&self) -> Option<String> {
+        self.duration_ms.map(|ms| match ms {
+            0..1000 => format!("{ms} ms"),
+            1000..60_000 => format!("{:.1} s", ms as f64 / 1000.0),
+            _ => humantime::format_duration(std::time::Duration::from_secs(ms / 1000)).to_string(),
+        })
+    }
+}
+
 /// A file that a run wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Artifact {

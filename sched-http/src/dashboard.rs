@@ -5,6 +5,7 @@ use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use axum::{Extension, Router};
+use chrono::{DateTime, Utc};
 use sched_core::HistoryRow;
 use serde_json::{Value, json};
 
@@ -44,13 +45,14 @@ async fn render(name: &str, state: &AppState, base: &Base) -> Result<Html<String
             (None, false) => "open".into(),
             (None, true) => "waiting".into(),
         };
-        json!({ "name": view.name, "job": view.spec.job, "trigger": view.spec.trigger.to_string(), "next": view.next, "state": state })
+        json!({ "name": view.name, "job": view.spec.job, "trigger": view.spec.trigger.to_string(), "next": view.next, "next_text": view.next.map(text), "state": state })
     }).collect();
     let runs: Vec<Value> = recent(state, 25).await?.iter().map(line).collect();
     let facts = json!({
         "base": base.0,
         "status": status,
-        "tick_age": status.last_activity.map(|at| (now - at).num_seconds().max(0)),
+        "tick_age": status.last_tick.map(|at| (now - at).num_seconds().max(0)),
+        "activity_age": status.last_activity.map(|at| (now - at).num_seconds().max(0)),
         "schedules": schedules,
         "runs": runs,
         "now": now,
@@ -62,19 +64,24 @@ fn line(row: &HistoryRow) -> Value {
     match row {
         HistoryRow::Run(run) => json!({
             "schedule": run.schedule,
-            "at": run.nominal_at.unwrap_or(run.queued_at),
+            "at": text(run.nominal_at.unwrap_or(run.queued_at)),
             "origin": run.origin,
             "state": run.state,
-            "duration": run.duration_ms.map(|ms| format!("{ms} ms")),
+            "duration": run.duration_text(),
             "note": run.error.as_ref().or(run.summary.as_ref()),
         }),
         HistoryRow::Range(range) => json!({
             "schedule": range.schedule,
-            "at": range.until,
+            "at": text(range.until),
             "origin": format!("{} fires", range.count),
             "state": range.state,
             "duration": Value::Null,
             "note": range.reason.explain(),
         }),
     }
+}
+
+/// To the second; the page says that it is UTC.
+fn text(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S").to_string()
 }

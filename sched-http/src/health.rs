@@ -15,6 +15,8 @@ use crate::error::ApiError;
 
 /// So many of the soonest fires are told.
 pub(crate) const STATUS_NEXT: usize = 100;
+/// Stands for no time; it is outside the range of instants.
+const NEVER: i64 = i64::MIN;
 
 /// What the process knows of itself, kept by whoever ticks.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub struct Health {
     started: DateTime<Utc>,
     tick: AtomicU64,
     last_activity: AtomicI64,
+    last_tick: AtomicI64,
     listen: String,
 }
 
@@ -29,7 +32,8 @@ impl Health {
     /// A process that started then and listens there.
     #[must_use]
     pub const fn new(started: DateTime<Utc>, listen: String) -> Self {
-        Self { started, tick: AtomicU64::new(0), last_activity: AtomicI64::new(i64::MIN), listen }
+        let (last_activity, last_tick) = (AtomicI64::new(NEVER), AtomicI64::new(NEVER));
+        Self { started, tick: AtomicU64::new(0), last_activity, last_tick, listen }
     }
 
     /// Notes an event's time, and its tick if it is one.
@@ -37,6 +41,7 @@ impl Health {
         self.last_activity.fetch_max(recorded.ts.timestamp_micros(), Ordering::Relaxed);
         if let Event::Tick { tick, .. } = recorded.event {
             self.tick.store(tick, Ordering::Relaxed);
+            self.last_tick.store(recorded.ts.timestamp_micros(), Ordering::Relaxed);
         }
     }
 }
@@ -48,6 +53,8 @@ pub struct StatusBody {
     pub running: bool,
     /// `running` or `degraded`.
     pub state: String,
+    /// Why it is degraded, and what happens next.
+    pub problem: Option<String>,
     /// This process.
     pub pid: Option<u32>,
     /// The newest event.
@@ -56,6 +63,8 @@ pub struct StatusBody {
     pub uptime_seconds: u64,
     /// The heartbeat's count.
     pub tick: u64,
+    /// When the heartbeat last ticked.
+    pub last_tick: Option<DateTime<Utc>>,
     /// The 100 soonest fires.
     pub next: BTreeMap<String, DateTime<Utc>>,
     /// How many schedules have a coming fire.
@@ -79,8 +88,11 @@ pub(crate) async fn status_body(state: &AppState) -> Result<StatusBody, ApiError
         running: status.dispatch.is_none() && !status.draining,
         state: if status.store_failing { "degraded" } else { "running" }.into(),
         pid: Some(std::process::id()),
-        last_activity: DateTime::from_timestamp_micros(health.last_activity.load(Ordering::Relaxed))
-            .filter(|at| *at >= health.started - chrono::TimeDelta::days(1)),
+        problem: status
+            .store_failing
+            .then(|| "the store cannot be written: nothing new starts, and it is tried again every second".into()),
+        last_activity: DateTime::from_timestamp_micros(health.last_activity.load(Ordering::Relaxed)),
+        last_tick: DateTime::from_timestamp_micros(health.last_tick.load(Ordering::Relaxed)),
         uptime_seconds: u64::try_from(uptime).unwrap_or(0),
         tick: health.tick.load(Ordering::Relaxed),
         next: status.upcoming.into_iter().map(|fire| (fire.schedule.to_string(), fire.nominal_at)).collect(),

@@ -49,7 +49,7 @@ pub(crate) fn list(global: &Global) -> Outcome {
             ]
         })
         .collect();
-    table(&["NEXT", "LEFT", "LAST", "PASSED", "SCHEDULE", "STATE"], &rows);
+    table(&["NEXT (UTC)", "LEFT", "LAST (UTC)", "PASSED", "SCHEDULE", "STATE"], &rows);
     Ok(Exit::Done)
 }
 
@@ -120,7 +120,7 @@ fn print_rows(rows: &[HistoryRow]) {
                 run.schedule.to_string(),
                 run.origin.to_string(),
                 run.state.to_string(),
-                run.duration_ms.map_or(String::new(), |ms| format!("{ms} ms")),
+                run.duration_text().unwrap_or_default(),
                 run.run_id.to_string(),
                 run.error
                     .clone()
@@ -142,7 +142,7 @@ fn print_rows(rows: &[HistoryRow]) {
             ],
         })
         .collect();
-    table(&["TIME", "SCHEDULE", "ORIGIN", "STATE", "TOOK", "RUN", "NOTE"], &cells);
+    table(&["TIME (UTC)", "SCHEDULE", "ORIGIN", "STATE", "TOOK", "RUN", "NOTE"], &cells);
 }
 
 pub(crate) fn logs(global: &Global, run: &str) -> Outcome {

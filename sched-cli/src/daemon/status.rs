@@ -74,6 +74,9 @@ fn print(body: &Value) {
                 text("uptime_seconds"),
                 text("http")
             ));
+            if let Some(problem) = body["problem"].as_str() {
+                output::line(problem);
+            }
             if body["dispatching"] == json!(false) {
                 output::line("dispatching is stopped");
             }

@@ -1,0 +1,9 @@
+//! The program as a user meets it: real processes, real folders, real signals, a real browser.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
+
+mod browser;
+mod daemon;
+mod faults;
+mod readme;
+mod world;

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
 use std::io::{Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,7 +11,8 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use sched_core::{
-    Job, JobError, MemoryStore, Output, Registry, RunContext, ScheduleSpec, Scheduler, TriggerSpec, async_trait,
+    Job, JobError, MemoryStore, Output, Overlap, Registry, RunContext, ScheduleSpec, Scheduler, TriggerSpec,
+    async_trait,
 };
 use sched_http::{Alias, AppState, Connections, DashboardKey, Health, local_router, router, serve};
 use serde::Deserialize;
@@ -27,7 +28,10 @@ struct Params {
     say: String,
 }
 
-struct Say(Params);
+struct Say(Params, Gate);
+
+/// Shut until opened; who waits blocks its thread.
+type Gate = Arc<(Mutex<bool>, Condvar)>;
 
 #[async_trait]
 impl Job for Say {
@@ -35,6 +39,11 @@ impl Job for Say {
         ctx.log("<script>alert(1)</script>").await;
         match self.0.say.as_str() {
             "fail" => Err(JobError::permanent("<script>alert(2)</script>")),
+            "block" => {
+                let (open, changed) = &*self.1;
+                drop(changed.wait_while(open.lock().unwrap(), |open| !*open).unwrap());
+                Ok(Output::default())
+            }
             "wait" => {
                 ctx.cancelled().await;
                 Err(JobError::new("stopped"))
@@ -48,16 +57,20 @@ struct World {
     scheduler: Scheduler,
     state: AppState,
     app: Router,
+    gate: Gate,
     _folder: tempfile::TempDir,
 }
 
 fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let mut registry = Registry::new();
-    registry.register("say", "Says", |params: Params| Ok(Say(params)));
+    let gate = Gate::default();
+    let shut = gate.clone();
+    registry.register("say", "Says", move |params: Params| Ok(Say(params, shut.clone())));
     let never = TriggerSpec::once("2999-01-01T00:00:00Z".parse().unwrap());
     let spec = |name: &str| ScheduleSpec::new(name, "say", never.clone()).unwrap().with_param("say", name);
-    let specs = ["brief", "fail", "wait"].map(spec);
+    let mut specs = ["brief", "fail", "wait", "block"].map(spec);
+    specs[3].overlap = Overlap::Allow;
     let builder = Scheduler::builder(MemoryStore::new()).registry(registry).schedules(specs);
     let scheduler = builder.data_dir(folder.path()).start().unwrap();
     let alias = |path, schedule| Alias { path, schedule, kind: "none", lift: &["headline"] };
@@ -66,7 +79,7 @@ fn world() -> World {
     let handle = scheduler.handle().clone();
     let health = Arc::new(Health::new(handle.clock().now().utc, "127.0.0.1:5000".into()));
     let state = AppState::new(handle, DashboardKey::new(KEY).unwrap(), aliases, health);
-    World { scheduler, app: router(state.clone()), state, _folder: folder }
+    World { scheduler, app: router(state.clone()), state, gate, _folder: folder }
 }
 
 impl World {
@@ -341,4 +354,24 @@ async fn a_nested_router_keeps_its_pages_below_its_path() {
     let (_, page) = get("/scheduler", "text/html", KEY).await;
     assert!(page.contains("data-post=\"/scheduler/api/v1/schedules/brief/trigger\""), "{page}");
     assert_eq!(get("/scheduler/assets/dashboard.js", "*/*", KEY).await.0.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn jobs_that_block_their_threads_stop_neither_other_jobs_nor_answers() {
+    let world = world();
+    let mut blocked = Vec::new();
+    for _ in 0..16 {
+        let (_, body) = world.json("POST", "/api/v1/schedules/block/trigger").await;
+        blocked.push(body["run_id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(world.json("POST", "/api/exec/brief").await.0, StatusCode::OK, "another job runs");
+    let (status, body) = world.json("GET", "/api/v1/status").await;
+    assert_eq!((status, &body["state"]), (StatusCode::OK, &json!("running")));
+    let (open, changed) = &*world.gate;
+    *open.lock().unwrap() = true;
+    changed.notify_all();
+    for run_id in blocked {
+        let run = world.scheduler.handle().wait(run_id.parse().unwrap()).await.unwrap();
+        assert_eq!(run.state.to_string(), "succeeded");
+    }
 }

@@ -24,6 +24,7 @@ fn main() -> std::process::ExitCode {
         }
     };
     let json = args.global.json;
+    output::choose_colour(args.global.no_color);
     match commands::dispatch(args) {
         Ok(exit) => exit.into(),
         Err(failure) => {

@@ -1,8 +1,10 @@
 //! What commands print: data on standard output, everything else on standard error.
 
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use sched_core::RunState;
 use serde::Serialize;
 
 use crate::exit::Failure;
@@ -33,6 +35,30 @@ pub(crate) fn failure(failure: &Failure, as_json: bool) {
     note(&format!("sched: {}", failure.message));
 }
 
+static COLOUR: AtomicBool = AtomicBool::new(false);
+
+/// Whether states are coloured: on a terminal, unless `--no-color` or `NO_COLOR` (no-color.org) says otherwise.
+pub(crate) fn choose_colour(no_color: bool) {
+    let forbidden = no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    COLOUR.store(!forbidden && std::io::stdout().is_terminal(), Ordering::Relaxed);
+}
+
+/// A padded cell; one that is the state of a run has its colour.
+fn painted(cell: &str, width: usize) -> String {
+    let colour = match cell.parse::<RunState>() {
+        Ok(RunState::Succeeded) => "32",
+        Ok(RunState::Running) => "36",
+        Ok(RunState::Queued | RunState::Skipped | RunState::Cancelled) => "33",
+        Ok(RunState::Failed | RunState::TimedOut | RunState::Interrupted | RunState::Missed) => "31",
+        Err(_) => return format!("{cell:<width$}"),
+    };
+    if COLOUR.load(Ordering::Relaxed) {
+        format!("\x1b[{colour}m{cell:<width$}\x1b[0m")
+    } else {
+        format!("{cell:<width$}")
+    }
+}
+
 /// Prints columns that line up.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
     let width = |column: usize| {
@@ -43,7 +69,8 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
     let print = |cells: &mut dyn Iterator<Item = &str>| {
         let mut text = String::new();
         for (cell, width) in cells.zip(&widths) {
-            text.push_str(&format!("{cell:<width$}  "));
+            text.push_str(&painted(cell, *width));
+            text.push_str("  ");
         }
         line(text.trim_end());
     };

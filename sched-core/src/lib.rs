@@ -46,5 +46,5 @@ pub use run::{Artifact, HistoryRow, Origin, Outcome, RangeRecord, Reason, RunRec
 pub use spec::{ScheduleSpec, SpecError};
 #[cfg(feature = "sqlite")]
 pub use store::sqlite::{SqliteReader, SqliteStore, StoreLock};
-pub use store::{MemoryStore, Query, Store, StoreError};
+pub use store::{Admin, MemoryStore, Query, Store, StoreError};
 pub use trigger::{CronError, Trigger, TriggerError, TriggerKind, TriggerSpec, instants};

@@ -6,8 +6,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sched_core::store::{Ending, Intent, Receipt, ScheduleRow, Write};
 use sched_core::testing::Bench;
 use sched_core::{
-    Event, Fence, HistoryFilter, HistoryRow, Hold, MemoryStore, NodeId, Origin, PruneRule, RangeId, RangeRecord,
-    Reason, RunId, RunRecord, RunState, ScheduleSpec, Seq, SqliteReader, SqliteStore, Store, StoreError, TriggerSpec,
+    Admin, Event, Fence, HistoryFilter, HistoryRow, Hold, MemoryStore, NodeId, Origin, PruneRule, Query, RangeId,
+    RangeRecord, Reason, RunId, RunRecord, RunState, ScheduleSpec, Seq, SqliteReader, SqliteStore, Store, StoreError,
+    TriggerSpec,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -238,6 +239,27 @@ fn the_sqlite_store_conforms() {
         SqliteStore::open(&path).unwrap()
     };
     Suite { store, reopen: Box::new(reopen) }.check();
+}
+
+#[test]
+fn a_store_checks_itself_and_a_copy_of_one_on_disk_tells_the_same() {
+    let spec = ScheduleSpec::new("a", "job", TriggerSpec::every(std::time::Duration::from_secs(60))).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (path, copy) = (folder.path().join("s.db"), folder.path().join("copy.db"));
+    let mut bench = Bench::start(SqliteStore::open(&path).unwrap(), at(0), std::slice::from_ref(&spec));
+    bench.advance(std::time::Duration::from_secs(600));
+    let reader = SqliteReader::open(&path).unwrap();
+    assert_eq!(reader.integrity().unwrap(), Vec::<String>::new());
+    reader.backup(&copy).unwrap();
+    assert!(reader.backup(&copy).is_err(), "a copy replaces nothing");
+    let newest = HistoryFilter::newest(100);
+    assert_eq!(SqliteReader::open(&copy).unwrap().history(&newest).unwrap(), reader.history(&newest).unwrap());
+
+    let memory = MemoryStore::new();
+    let mut bench = Bench::start(memory.clone(), at(0), &[spec]);
+    bench.advance(std::time::Duration::from_secs(600));
+    assert_eq!(memory.integrity().unwrap(), Vec::<String>::new());
+    assert!(memory.backup(&copy).unwrap_err().to_string().contains("use SQLite"));
 }
 
 #[test]

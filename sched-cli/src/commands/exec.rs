@@ -1,8 +1,11 @@
-//! `sched exec`: runs one job once, without a scheduler, on a store in memory.
+//! `sched exec`: runs one job once, without a scheduler, on a store in memory. It reads the real history.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use sched_core::{HistoryRow, MemoryStore, RunState, ScheduleSpec, Scheduler, TriggerRequest, TriggerSpec};
+use sched_core::{
+    HistoryRow, MemoryStore, RunState, ScheduleSpec, Scheduler, SqliteReader, TriggerRequest, TriggerSpec,
+};
 
 use super::trigger::parse_params;
 use crate::args::Global;
@@ -23,7 +26,10 @@ pub(crate) fn exec(global: &Global, kind: &str, params: &[String]) -> Outcome {
     let name = spec.name.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let run = runtime.block_on(async {
-        let builder = Scheduler::builder(MemoryStore::new()).registry(setup.registry.clone()).schedule(spec);
+        let mut builder = Scheduler::builder(MemoryStore::new()).registry(setup.registry.clone()).schedule(spec);
+        if setup.store_path().exists() {
+            builder = builder.history_from(Arc::new(SqliteReader::open(setup.store_path())?));
+        }
         let scheduler = builder.data_dir(&setup.config.data_dir).start()?;
         let handle = scheduler.handle();
         let run_id = handle.trigger(TriggerRequest::new(name, "exec")).await.map_err(Failure::failed)?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hyper::Method;
-use sched_core::{RunRecord, RunState};
+use sched_core::{Files, RunId, RunRecord, RunState};
 use serde_json::{Map, Value, json};
 
 use crate::args::{Global, Trigger};
@@ -43,8 +43,12 @@ pub(crate) fn trigger(global: &Global, words: &Trigger) -> Outcome {
         return Ok(Exit::Done);
     }
     let path = format!("/api/v1/runs/{run_id}");
+    let mut printed = 0;
     let run = loop {
         let run: RunRecord = call(data_dir, Method::GET, &path, None, None)?;
+        if !global.quiet && !global.json {
+            printed += follow(&setup, run.run_id, printed);
+        }
         if run.state.is_final() {
             break run;
         }
@@ -57,4 +61,17 @@ pub(crate) fn trigger(global: &Global, words: &Trigger) -> Outcome {
         output::line(&format!("{} {}{note}", run.run_id, run.state));
     }
     Ok(if run.state == RunState::Succeeded { Exit::Done } else { Exit::Failed })
+}
+
+/// Prints what the run's output has gained beyond `printed` bytes, in whole lines; how many bytes that was.
+fn follow(setup: &Setup, run_id: RunId, printed: usize) -> usize {
+    let path = Files::below(&setup.config.data_dir).output_path(run_id);
+    // A run that has said nothing has no file.
+    let bytes = std::fs::read(path).unwrap_or_default();
+    let gained = bytes.get(printed..).unwrap_or_default();
+    let whole = gained.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    if whole > 0 {
+        output::note(String::from_utf8_lossy(&gained[..whole]).trim_end_matches('\n'));
+    }
+    whole
 }

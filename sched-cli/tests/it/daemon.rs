@@ -285,6 +285,18 @@ fn commands_that_need_a_scheduler_say_so() {
 }
 
 #[test]
+fn exec_reads_the_real_history() {
+    let world = World::with(&command_schedule("backup", "echo saved", ""));
+    world.ok(&["start"]);
+    let run = world.ok(&["trigger", "backup", "--wait"]);
+    assert_eq!(run.err, "saved\n", "its output is followed");
+    let brief = world.ok(&["exec", "ceo_brief", "--json"]).json();
+    let headline = brief["data"]["headline"].as_str().unwrap();
+    assert!(!headline.contains("No run"), "{headline}");
+    world.ok(&["stop"]);
+}
+
+#[test]
 fn next_check_and_exec_need_no_scheduler() {
     let world = World::with(&command_schedule("a", "true", ""));
     let next = world.ok(&[

@@ -85,6 +85,7 @@ pub(super) struct Shared {
     pub(super) registry: Arc<Registry>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) files: Option<Files>,
+    pub(super) past: Option<Arc<dyn Query>>,
     pub(super) node: NodeId,
     pub(super) died: CancellationToken,
 }
@@ -144,7 +145,25 @@ impl Handle {
         &self,
         ask: impl FnOnce(&dyn Query) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, EngineError> {
-        let query = self.shared.query.clone();
+        Self::read_from(self.shared.query.clone(), ask).await
+    }
+
+    /// History as jobs see it.
+    pub(super) async fn past(&self, filter: HistoryFilter) -> Result<Vec<HistoryRow>, EngineError> {
+        let query = self.shared.past.as_ref().unwrap_or(&self.shared.query).clone();
+        Self::read_from(query, move |query| query.history(&filter)).await
+    }
+
+    /// The schedules as jobs see them.
+    pub(super) async fn past_schedules(&self) -> Result<Vec<ScheduleView>, EngineError> {
+        let query = self.shared.past.as_ref().unwrap_or(&self.shared.query).clone();
+        Self::read_from(query, views).await
+    }
+
+    async fn read_from<T: Send + 'static>(
+        query: Arc<dyn Query>,
+        ask: impl FnOnce(&dyn Query) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, EngineError> {
         let answer = tokio::task::spawn_blocking(move || ask(&*query)).await;
         Ok(answer.map_err(|_| EngineError::Stopped)??)
     }

@@ -36,8 +36,8 @@ impl JobPort for EnginePort {
         let fail = |error: super::EngineError| PortError::new(error.to_string());
         let by = || format!("job:{}", run.schedule);
         Ok(match request {
-            PortRequest::History { filter } => PortReply::History { rows: handle.history(filter).await.map_err(fail)? },
-            PortRequest::Schedules => PortReply::Schedules { schedules: handle.schedules().await.map_err(fail)? },
+            PortRequest::History { filter } => PortReply::History { rows: handle.past(filter).await.map_err(fail)? },
+            PortRequest::Schedules => PortReply::Schedules { schedules: handle.past_schedules().await.map_err(fail)? },
             PortRequest::Retry { run_id } => PortReply::Run { run_id: handle.retry(run_id, by()).await.map_err(fail)? },
             PortRequest::Recover { schedule, nominal_at } => {
                 PortReply::Run { run_id: handle.recover(schedule, nominal_at, by()).await.map_err(fail)? }

@@ -21,7 +21,7 @@ use crate::id::{NodeId, RunId};
 use crate::registry::Registry;
 use crate::runner::{Attempt, Runner, TaskRunner};
 use crate::spec::{ScheduleSpec, SpecError};
-use crate::store::{Store, StoreError};
+use crate::store::{Query, Store, StoreError};
 
 /// Why an engine could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +76,7 @@ pub struct SchedulerBuilder {
     runtime: Option<tokio::runtime::Handle>,
     runner: Option<Arc<dyn Runner>>,
     options: StartOptions,
+    past: Option<Arc<dyn Query>>,
     node: NodeId,
 }
 
@@ -107,6 +108,7 @@ impl Scheduler {
             runtime: None,
             runner: None,
             options: StartOptions::default(),
+            past: None,
             node: NodeId::random(),
         }
     }
@@ -186,6 +188,14 @@ impl SchedulerBuilder {
         self
     }
 
+    /// Lets jobs read history from another store than the engine's: a job that is tried out on a store in memory
+    /// then tells of what really ran.
+    #[must_use]
+    pub fn history_from(mut self, past: Arc<dyn Query>) -> Self {
+        self.past = Some(past);
+        self
+    }
+
     /// How this start differs from an ordinary one.
     #[must_use]
     pub const fn start_options(mut self, options: StartOptions) -> Self {
@@ -229,6 +239,7 @@ impl SchedulerBuilder {
             registry: registry.clone(),
             clock: clock.clone(),
             files: self.data_dir.map(Files::below),
+            past: self.past,
             node: self.node,
             died: CancellationToken::new(),
         });

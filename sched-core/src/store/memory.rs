@@ -1,13 +1,15 @@
 //! The store in memory: for tests, simulations and embedders who need no history across restarts.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{
-    Committed, Disposition, Ending, Intent, Query, Receipt, ScheduleRow, Snapshot, Store, StoreError, VersionRow, Write,
+    Admin, Committed, Disposition, Ending, Intent, Query, Receipt, ScheduleRow, Snapshot, Store, StoreError,
+    VersionRow, Write,
 };
 use crate::context::PruneRule;
 use crate::event::Recorded;
@@ -266,6 +268,21 @@ impl Store for MemoryStore {
 
     fn reader(&self) -> Arc<dyn Query> {
         Arc::new(self.clone())
+    }
+}
+
+impl Admin for MemoryStore {
+    fn integrity(&self) -> Result<Vec<String>, StoreError> {
+        let inner = self.lock();
+        let lost = inner.fires.iter().filter(|(_, run_id)| !inner.runs.contains_key(run_id));
+        Ok(lost
+            .map(|((schedule, at), _)| format!("the fire of {schedule} at {at} names a run that is not there"))
+            .collect())
+    }
+
+    fn backup(&self, target: &Path) -> Result<(), StoreError> {
+        let detail = format!("a store in memory is not copied to {}; use SQLite", target.display());
+        Err(StoreError::Io { place: "in memory".into(), detail })
     }
 }
 

@@ -315,6 +315,21 @@ pub trait Store: Send {
     fn reader(&self) -> Arc<dyn Query>;
 }
 
+/// What keeps a store in health, beside its writer.
+pub trait Admin: Send + Sync {
+    /// What is wrong with the store by its own checks, a line each; empty when nothing is.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn integrity(&self) -> Result<Vec<String>, StoreError>;
+
+    /// Copies the store, as it is now, into a new file. The writer goes on meanwhile.
+    ///
+    /// # Errors
+    /// When the target exists or cannot be written, or the store is not of a kind that has files.
+    fn backup(&self, target: &std::path::Path) -> Result<(), StoreError>;
+}
+
 /// What readers ask. Every answer is of committed facts.
 pub trait Query: Send + Sync {
     /// Runs and ranges, newest first.

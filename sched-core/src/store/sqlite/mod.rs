@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{Committed, Query, Receipt, Snapshot, Store, StoreError, Write};
+use super::{Admin, Committed, Query, Receipt, Snapshot, Store, StoreError, Write};
 use crate::event::Recorded;
 use crate::id::Seq;
 use crate::query::HistoryFilter;
@@ -36,9 +36,6 @@ pub struct SqliteReader {
     path: PathBuf,
     idle: Arc<Mutex<Vec<Connection>>>,
 }
-
-/// What is wrong with a store, by SQLite's and the foreign keys' own checks; empty when nothing is.
-pub type Problems = Vec<String>;
 
 const OLDEST_SQLITE: i32 = 3_051_003;
 const MAX_IDLE_READERS: usize = 4;
@@ -145,27 +142,6 @@ impl SqliteReader {
         Ok(reader)
     }
 
-    /// Copies the store, as it is now, into a new file.
-    ///
-    /// # Errors
-    /// When the target exists or cannot be written.
-    pub fn backup(&self, target: &Path) -> Result<(), StoreError> {
-        let text = target.to_string_lossy().into_owned();
-        self.with(|conn| conn.execute("VACUUM INTO ?1", [text]).map(drop))
-    }
-
-    /// SQLite's own check of the whole file.
-    ///
-    /// # Errors
-    /// When the store cannot be read.
-    pub fn integrity(&self) -> Result<Problems, StoreError> {
-        self.with(|conn| {
-            let mut statement = conn.prepare("PRAGMA integrity_check")?;
-            let lines = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
-            Ok(lines.into_iter().filter(|line| line != "ok").collect())
-        })
-    }
-
     fn with<T>(&self, ask: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle().pop();
@@ -197,6 +173,28 @@ fn failure(path: &Path, error: &rusqlite::Error) -> StoreError {
         Some(DatabaseCorrupt | NotADatabase) => StoreError::Corrupt { place, detail },
         Some(DatabaseBusy) => StoreError::Locked { place, holder: None },
         _ => StoreError::Io { place, detail },
+    }
+}
+
+impl Admin for SqliteReader {
+    fn integrity(&self) -> Result<Vec<String>, StoreError> {
+        self.with(|conn| {
+            let mut statement = conn.prepare("PRAGMA integrity_check")?;
+            let lines = statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+            let mut problems: Vec<String> = lines.into_iter().filter(|line| line != "ok").collect();
+            let mut statement = conn.prepare("SELECT \"table\", parent FROM pragma_foreign_key_check")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let (table, parent): (String, String) = (row.get(0)?, row.get(1)?);
+                problems.push(format!("a row of {table} names a row of {parent} that is not there"));
+            }
+            Ok(problems)
+        })
+    }
+
+    fn backup(&self, target: &Path) -> Result<(), StoreError> {
+        let text = target.to_string_lossy().into_owned();
+        self.with(|conn| conn.execute("VACUUM INTO ?1", [text]).map(drop))
     }
 }
 

@@ -84,7 +84,7 @@ pub(crate) struct Next {
     /// A configured schedule; all of them unless a trigger is given
     #[arg(conflicts_with = "trigger")]
     pub(crate) name: Option<String>,
-    /// Five cron fields
+    /// A cron expression
     #[arg(long, value_name = "EXPR", group = "trigger")]
     pub(crate) cron: Option<String>,
     /// A period, such as 6h
@@ -96,6 +96,18 @@ pub(crate) struct Next {
     /// The zone of the trigger's times
     #[arg(long, value_name = "ZONE")]
     pub(crate) tz: Option<String>,
+    /// What happens to times that a day does not have: auto, run_after, skip or shift
+    #[arg(long, value_name = "RULE", requires = "trigger")]
+    pub(crate) gap: Option<String>,
+    /// What happens to times that a day has twice: auto, first, last or both
+    #[arg(long, value_name = "RULE", requires = "trigger")]
+    pub(crate) fold: Option<String>,
+    /// When both day fields of a cron expression must match: debian or ocps
+    #[arg(long, value_name = "RULE", requires = "cron")]
+    pub(crate) day_rule: Option<String>,
+    /// Whose cron: standard or quartz
+    #[arg(long, value_name = "DIALECT", requires = "cron")]
+    pub(crate) dialect: Option<String>,
     /// Strictly after this instant [default: now]
     #[arg(long, value_name = "TIME")]
     pub(crate) after: Option<DateTime<Utc>>,

@@ -47,4 +47,6 @@ pub use spec::{ScheduleSpec, SpecError};
 #[cfg(feature = "sqlite")]
 pub use store::sqlite::{SqliteReader, SqliteStore, StoreLock};
 pub use store::{Admin, MemoryStore, Query, Store, StoreError};
-pub use trigger::{CronError, Trigger, TriggerError, TriggerKind, TriggerSpec, instants};
+pub use trigger::{
+    CronError, DayRule, Dialect, Dst, Fold, Gap, Trigger, TriggerError, TriggerKind, TriggerSpec, instants,
+};

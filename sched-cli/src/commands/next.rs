@@ -1,6 +1,6 @@
 //! `sched next` and `sched check`.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use chrono_tz::Tz;
 use sched_core::{Clock as _, ScheduleName, SystemClock, TriggerSpec, instants};
 use serde_json::{Map, Value, json};
@@ -47,9 +47,15 @@ pub(crate) fn next(global: &Global, words: &Next) -> Outcome {
     };
     if let Some((key, text)) = key {
         let mut table = Map::from_iter([(key.to_owned(), json!(text))]);
-        if let Some(zone) = &words.tz {
-            table.insert("timezone".into(), json!(zone));
+        for (key, value) in [("timezone", &words.tz), ("day_rule", &words.day_rule), ("dialect", &words.dialect)] {
+            if let Some(value) = value {
+                table.insert(key.into(), json!(value));
+            }
         }
+        let dst = [("gap", &words.gap), ("fold", &words.fold)];
+        let dst: Map<_, _> =
+            dst.iter().filter_map(|(key, value)| Some(((*key).to_owned(), json!(value.as_ref()?)))).collect();
+        table.insert("dst".into(), Value::Object(dst));
         let spec: TriggerSpec = serde_json::from_value(Value::Object(table)).map_err(Failure::usage)?;
         print(global, None, &spec, after, words.count)?;
         return Ok(Exit::Done);
@@ -87,8 +93,8 @@ fn print(
         if let Some(name) = name {
             body["schedule"] = json!(name);
         }
-        if next.is_empty() {
-            body["note"] = json!("it never fires after this instant");
+        if let Some(note) = note(&next, spec) {
+            body["note"] = json!(note);
         }
         output::json(&body);
         return Ok(());
@@ -99,8 +105,20 @@ fn print(
     for at in &next {
         output::line(&format!("{}  {}", output::time(*at), local(at)));
     }
-    if next.is_empty() {
-        output::line("it never fires after this instant");
+    if let Some(note) = note(&next, spec) {
+        output::note(note);
     }
     Ok(())
+}
+
+/// What must be known of an answer beside its instants.
+fn note(next: &[DateTime<Utc>], spec: &TriggerSpec) -> Option<&'static str> {
+    let zoned = spec.timezone.is_some_and(|zone| zone != Tz::UTC);
+    if next.is_empty() {
+        Some("it never fires after this instant")
+    } else if zoned && next.last().is_some_and(|at| at.year() > 2099) {
+        Some("the rules of time zones are known until 2099; later instants take the last offset")
+    } else {
+        None
+    }
 }

@@ -1,8 +1,9 @@
 //! Reads TOML tables with their places, gathering faults instead of stopping at the first.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::NaiveDate;
 use serde_json::{Map, Value};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -93,6 +94,18 @@ impl<'t> Reader<'t> {
         match json(place).as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0) {
             Some(value) => *target = value,
             None => self.faults.add(place.span().start, format!("`{key}` is a whole number from 1")),
+        }
+    }
+
+    /// Reads a list of dates.
+    pub(super) fn dates(&mut self, key: &str, target: &mut BTreeMap<String, Vec<NaiveDate>>) {
+        let Some(place) = self.value(key) else { return };
+        match serde_json::from_value(json(place)) {
+            Ok(dates) => drop(target.insert(key.to_owned(), dates)),
+            Err(_) => {
+                let message = format!("`{key}` is a list of dates, such as [2026-12-25, 2026-12-26]");
+                self.faults.add(place.span().start, message);
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use chrono::NaiveDate;
 use chrono_tz::Tz;
 use toml::de::DeTable;
 
@@ -41,6 +42,8 @@ pub struct Config {
     pub max_concurrent_runs: usize,
     /// At most so many runs at once in each concurrency group.
     pub groups: BTreeMap<String, usize>,
+    /// Named lists of dates, for triggers' `except`.
+    pub holidays: BTreeMap<String, Vec<NaiveDate>>,
     /// The schedules, in the order written.
     pub schedules: Vec<ScheduleSpec>,
 }
@@ -58,6 +61,7 @@ impl Default for Config {
             shutdown_grace: Duration::from_secs(5),
             max_concurrent_runs: 64,
             groups: BTreeMap::new(),
+            holidays: BTreeMap::new(),
             schedules: Vec::new(),
         }
     }
@@ -121,9 +125,10 @@ impl Config {
         config.read_settings(&mut root);
         let mut defaults = root.table("defaults");
         let policies = schedule::defaults(defaults.as_mut(), &faults);
+        // Before the schedules, which take the zone from it.
+        config.apply(overlay, &faults);
         config.schedules = schedule::read_all(&mut root, &policies, &config, registry, &faults);
         root.finish();
-        config.apply(overlay, &faults);
         let faults = faults.finish();
         if faults.0.is_empty() { Ok(config) } else { Err(faults) }
     }
@@ -160,6 +165,12 @@ impl Config {
                 self.groups.insert(name, limit);
             }
             groups.finish();
+        }
+        if let Some(mut holidays) = root.table("holidays") {
+            for name in holidays.names() {
+                holidays.dates(&name, &mut self.holidays);
+            }
+            holidays.finish();
         }
     }
 

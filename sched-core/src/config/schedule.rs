@@ -12,10 +12,10 @@ use crate::registry::Registry;
 use crate::spec::ScheduleSpec;
 
 /// Policies that `[defaults]` may set for every schedule.
-const POLICIES: &[&str] = &["on_start", "misfire", "overlap", "retry", "timeout", "delivery", "jitter", "group"];
+const POLICIES: &[&str] = &["on_start", "misfire", "overlap", "retry", "timeout", "delivery", "jitter", "group", "dst"];
 
 /// Keys of the contract that later versions bring.
-const LATER: &[&str] = &["dst", "notify"];
+const LATER: &[&str] = &["notify"];
 
 type Policies = Map<String, Value>;
 
@@ -90,15 +90,21 @@ fn read_one(
     if let Some(runner) = written.remove("runner").filter(|runner| runner != "task") {
         fault("runner", format!("runner = {runner} is not supported by this version; write runner = \"task\""));
     }
-    if written.get("trigger").is_some_and(Value::is_array) {
-        fault("trigger", "a list of triggers is not supported by this version; write one table".into());
-        return None;
-    }
     let attempts_written = [Some(&written), Some(policies)]
         .into_iter()
         .flatten()
         .any(|table| table.get("retry").and_then(|retry| retry.get("attempts")).is_some());
-    let merged = merge(policies, written);
+    let mut merged = merge(policies, written);
+    if let Some(dst) = merged.remove("dst")
+        && let Some(trigger) = merged.get_mut("trigger")
+    {
+        each_table(trigger, &|table| {
+            table.entry("dst").or_insert_with(|| dst.clone());
+        });
+    }
+    if let Some(trigger) = merged.get_mut("trigger") {
+        each_table(trigger, &|table| name_dates(table, config, &fault));
+    }
     let parsed: Result<ScheduleSpec, _> = serde_path_to_error::deserialize(Value::Object(merged));
     let mut spec = match parsed {
         Ok(spec) => spec,
@@ -127,6 +133,38 @@ fn read_one(
     }
     check(&spec, config, registry, &fault);
     Some(spec)
+}
+
+/// Visits a trigger's table, or each table of a list.
+fn each_table(trigger: &mut Value, visit: &dyn Fn(&mut Map<String, Value>)) {
+    match trigger {
+        Value::Object(table) => visit(table),
+        Value::Array(parts) => parts.iter_mut().for_each(|part| each_table(part, visit)),
+        _ => {}
+    }
+}
+
+/// Puts a holiday list's dates where a trigger's `except` names it.
+fn name_dates(table: &mut Map<String, Value>, config: &Config, fault: &dyn Fn(&str, String)) {
+    let Some(except) = table.get_mut("except") else { return };
+    let written = match except.take() {
+        Value::Array(items) => items,
+        one => vec![one],
+    };
+    let mut dates = Vec::new();
+    for item in written {
+        match item.as_str().filter(|text| text.parse::<chrono::NaiveDate>().is_err()) {
+            None => dates.push(item),
+            Some(name) => match config.holidays.get(name) {
+                Some(list) => dates.extend(list.iter().map(|date| Value::String(date.to_string()))),
+                None => {
+                    let near = crate::suggest::near(name, config.holidays.keys().map(String::as_str));
+                    fault("trigger.except", format!("`{name}` is no date and no list under [holidays]{near}"));
+                }
+            },
+        }
+    }
+    *except = Value::Array(dates);
 }
 
 /// What needs more than the schedule itself: its group, its job's kind, that kind's parameters.

@@ -1,54 +1,62 @@
-//! Times of day.
+//! One or more times of day.
 
-use chrono::{DateTime, Days, NaiveTime, Utc};
-use chrono_tz::Tz;
+use chrono::{NaiveTime, Timelike};
 
-use super::wall::{local, resolve};
-use super::{Trigger, TriggerError};
+use super::TriggerError;
+use super::civil::{Civil, DAY, Wall, YEARS};
+use super::wall::WallTimes;
 
-/// Fires at each of its times on every day of its zone.
-#[derive(Debug, Clone)]
+/// Seconds of the day, in order.
+#[derive(Debug)]
 pub(super) struct Daily {
-    times: Vec<NaiveTime>,
-    zone: Tz,
+    times: Box<[u32]>,
 }
 
 impl Daily {
-    pub(super) fn new(times: &[NaiveTime], zone: Tz) -> Result<Self, TriggerError> {
+    pub(super) fn new(times: &[NaiveTime]) -> Result<Self, TriggerError> {
         if times.is_empty() {
-            return Err(TriggerError::Invalid("`daily` needs at least one time of day, such as \"08:00\"".into()));
+            return Err(TriggerError::Invalid("`daily` needs at least one time, such as \"08:00\"".into()));
         }
-        let mut times = times.to_vec();
-        times.sort_unstable();
-        times.dedup();
-        Ok(Self { times, zone })
+        let mut seconds: Vec<u32> = times.iter().map(NaiveTime::num_seconds_from_midnight).collect();
+        seconds.sort_unstable();
+        seconds.dedup();
+        Ok(Self { times: seconds.into() })
+    }
+
+    /// The first time of a day at or after this second of it.
+    pub(super) fn at_or_after(&self, second: i64) -> Option<i64> {
+        self.times.iter().map(|time| i64::from(*time)).find(|time| *time >= second)
     }
 }
 
-impl Trigger for Daily {
-    fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let mut day = local(self.zone, after)?.date().checked_sub_days(Days::new(1))?;
-        // The day before may end late, and a zone may leave out a whole day.
-        for _ in 0..5 {
-            let walls = self.times.iter().map(|time| day.and_time(*time));
-            let next = walls.filter_map(|wall| resolve(self.zone, wall)).find(|at| *at > after);
-            if next.is_some() {
-                return next;
-            }
-            day = day.checked_add_days(Days::new(1))?;
+impl WallTimes for Daily {
+    fn next(&self, from: Wall) -> Option<Wall> {
+        let (day, second) = (from.div_euclid(DAY), from.rem_euclid(DAY));
+        if Civil::of_day(day).year > *YEARS.end() {
+            return None;
         }
-        None
+        let today = self.at_or_after(second).map(|time| day * DAY + time);
+        today.or_else(|| Some((day + 1) * DAY + self.at_or_after(0)?))
+    }
+
+    fn fixed(&self) -> bool {
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use chrono::{DateTime, Utc};
+    use chrono_tz::Tz;
+
+    use super::super::wall::{Dst, InZone};
+    use super::super::{Trigger as _, instants};
     use super::*;
 
     fn check(zone: Tz, times: &[&str], after: &str, expected: &[&str]) {
         let times: Vec<NaiveTime> = times.iter().map(|text| text.parse().unwrap()).collect();
-        let daily = Daily::new(&times, zone).unwrap();
-        let fires: Vec<_> = super::super::instants(&daily, after.parse().unwrap())
+        let daily = InZone::new(Daily::new(&times).unwrap(), zone, Dst::default());
+        let fires: Vec<_> = instants(&daily, after.parse().unwrap())
             .take(expected.len())
             .map(|at| at.format("%Y-%m-%dT%H:%MZ").to_string())
             .collect();
@@ -86,8 +94,9 @@ mod tests {
 
     #[test]
     fn the_ends_of_time_are_no_panic() {
-        let daily = Daily::new(&[NaiveTime::MIN], Tz::Pacific__Kiritimati).unwrap();
+        let daily = InZone::new(Daily::new(&[NaiveTime::MIN]).unwrap(), Tz::Pacific__Kiritimati, Dst::default());
         assert_eq!(daily.next_after(DateTime::<Utc>::MAX_UTC), None);
-        assert_eq!(daily.next_after(DateTime::<Utc>::MIN_UTC), None);
+        let first = daily.next_after(DateTime::<Utc>::MIN_UTC).unwrap();
+        assert!(first < "0001-01-04T00:00:00Z".parse::<DateTime<Utc>>().unwrap());
     }
 }

@@ -5,20 +5,28 @@
 //!
 //! Must not know: clocks, I/O, jobs.
 
+mod bounds;
+mod civil;
 mod cron;
 mod daily;
 mod every;
 mod once;
+#[cfg(test)]
+mod oracle;
 mod spec;
 mod wall;
+mod weekly;
+mod written;
+mod zone;
 
 use std::fmt::Debug;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-pub use cron::CronError;
-pub(crate) use spec::parse_zone;
+pub use cron::{CronError, DayRule, Dialect};
 pub use spec::{TriggerError, TriggerKind, TriggerSpec};
+pub use wall::{Dst, Fold, Gap};
+pub(crate) use written::parse_zone;
 
 /// Names the instants at which a schedule is due.
 ///

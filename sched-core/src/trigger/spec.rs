@@ -1,31 +1,55 @@
-//! The written form of triggers, and its compilation.
+//! Triggers as values, and their compilation.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc, Weekday};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
-use super::{CronError, Trigger, cron, daily, every, once};
-use crate::policy::duration_text;
+use super::bounds::{Bounded, Union};
+use super::cron::{self, CronError, DayRule, Dialect};
+use super::wall::{Dst, Fold, Gap, InZone};
+use super::written::Written;
+use super::{Trigger, daily, every, instants, once, weekly};
 
-/// A trigger as it is written: its kind and the zone of its wall-clock times (UTC when none is given).
+/// A `limit` is walked when the trigger is compiled; it has an end.
+const MOST_FIRES: u32 = 100_000;
+
+/// A trigger as it is written: its kind, the zone of its wall-clock times (UTC when none is given), what clock
+/// changes do to it, and its bounds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Raw", into = "Raw")]
+#[serde(try_from = "Written", into = "Written")]
 pub struct TriggerSpec {
     /// The kind.
     pub kind: TriggerKind,
     /// The zone of its wall-clock times.
     pub timezone: Option<Tz>,
+    /// What clock changes do to its wall-clock times.
+    pub dst: Dst,
+    /// No fire before this instant.
+    pub start: Option<DateTime<Utc>>,
+    /// No fire after this instant.
+    pub end: Option<DateTime<Utc>>,
+    /// No fire on these dates of its zone.
+    pub except: Vec<NaiveDate>,
+    /// At most so many fires, counted from `start`, which it needs.
+    pub limit: Option<u32>,
 }
 
 /// The kinds of triggers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TriggerKind {
-    /// Five cron fields: minute, hour, day of month, month, day of week.
-    Cron(String),
+    /// A cron expression.
+    Cron {
+        /// The fields.
+        expression: String,
+        /// Whose cron it is written for.
+        dialect: Dialect,
+        /// When both day fields must match.
+        day_rule: DayRule,
+    },
     /// A fixed period of elapsed time, counted from an anchor.
     Every {
         /// The period.
@@ -35,8 +59,17 @@ pub enum TriggerKind {
     },
     /// One or more times of day.
     Daily(Vec<NaiveTime>),
+    /// Times of day on some days of the week.
+    Weekly {
+        /// The days.
+        on: Vec<Weekday>,
+        /// The times.
+        at: Vec<NaiveTime>,
+    },
     /// One instant.
     Once(DateTime<Utc>),
+    /// Whenever one of these fires; what several name is one fire.
+    Union(Vec<TriggerSpec>),
 }
 
 /// Why a trigger cannot work.
@@ -51,60 +84,47 @@ pub enum TriggerError {
     Invalid(String),
 }
 
-#[derive(Serialize, Deserialize, Default)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cron: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    every: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    anchor: Option<DateTime<Utc>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    daily: Option<Times>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    once: Option<DateTime<Utc>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    timezone: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Times {
-    One(String),
-    Many(Vec<String>),
-}
-
 impl TriggerSpec {
     /// A fixed period of elapsed time, counted from the Unix epoch: six hours is 00, 06, 12 and 18 o'clock UTC.
     #[must_use]
     pub const fn every(period: Duration) -> Self {
-        Self { kind: TriggerKind::Every { period, anchor: DateTime::UNIX_EPOCH }, timezone: None }
+        Self::of(TriggerKind::Every { period, anchor: DateTime::UNIX_EPOCH }, None)
     }
 
     /// One time of day in a zone.
     #[must_use]
     pub fn daily(at: NaiveTime, zone: Tz) -> Self {
-        Self { kind: TriggerKind::Daily(vec![at]), timezone: Some(zone) }
+        Self::of(TriggerKind::Daily(vec![at]), Some(zone))
     }
 
-    /// A five-field cron expression in a zone.
+    /// A cron expression of the standard dialect in a zone.
     #[must_use]
     pub fn cron(expression: &str, zone: Tz) -> Self {
-        Self { kind: TriggerKind::Cron(expression.to_owned()), timezone: Some(zone) }
+        let (dialect, day_rule) = (Dialect::Standard, DayRule::Debian);
+        Self::of(TriggerKind::Cron { expression: expression.to_owned(), dialect, day_rule }, Some(zone))
     }
 
     /// One instant.
     #[must_use]
     pub const fn once(at: DateTime<Utc>) -> Self {
-        Self { kind: TriggerKind::Once(at), timezone: None }
+        Self::of(TriggerKind::Once(at), None)
+    }
+
+    /// A kind in a zone, with no bounds and the ordinary rule for clock changes.
+    #[must_use]
+    pub const fn of(kind: TriggerKind, timezone: Option<Tz>) -> Self {
+        let dst = Dst { gap: Gap::Auto, fold: Fold::Auto };
+        Self { kind, timezone, dst, start: None, end: None, except: Vec::new(), limit: None }
     }
 
     /// Sets the zone if none is written.
     #[must_use]
-    pub const fn or_timezone(mut self, zone: Tz) -> Self {
-        if self.timezone.is_none() {
-            self.timezone = Some(zone);
+    pub fn or_timezone(mut self, zone: Tz) -> Self {
+        self.timezone.get_or_insert(zone);
+        if let TriggerKind::Union(parts) = &mut self.kind {
+            for part in parts {
+                part.timezone.get_or_insert(zone);
+            }
         }
         self
     }
@@ -123,12 +143,46 @@ impl TriggerSpec {
     /// What is wrong and what to write instead.
     pub fn compile(&self) -> Result<Arc<dyn Trigger>, TriggerError> {
         let zone = self.timezone.unwrap_or(Tz::UTC);
-        Ok(match &self.kind {
-            TriggerKind::Cron(expression) => Arc::new(cron::Cron::parse(expression, zone)?),
+        let inner: Arc<dyn Trigger> = match &self.kind {
+            TriggerKind::Cron { expression, dialect, day_rule } => {
+                Arc::new(InZone::new(cron::Cron::parse(expression, *dialect, *day_rule)?, zone, self.dst))
+            }
             TriggerKind::Every { period, anchor } => Arc::new(every::Every::new(*period, *anchor)?),
-            TriggerKind::Daily(times) => Arc::new(daily::Daily::new(times, zone)?),
+            TriggerKind::Daily(times) => Arc::new(InZone::new(daily::Daily::new(times)?, zone, self.dst)),
+            TriggerKind::Weekly { on, at } => Arc::new(InZone::new(weekly::Weekly::new(on, at)?, zone, self.dst)),
             TriggerKind::Once(at) => Arc::new(once::Once::new(*at)),
-        })
+            TriggerKind::Union(parts) => {
+                Arc::new(Union(parts.iter().map(Self::compile).collect::<Result<Vec<_>, _>>()?.into()))
+            }
+        };
+        self.bounded(inner, zone)
+    }
+
+    fn bounded(&self, inner: Arc<dyn Trigger>, zone: Tz) -> Result<Arc<dyn Trigger>, TriggerError> {
+        if self.start.is_none() && self.end.is_none() && self.except.is_empty() && self.limit.is_none() {
+            return Ok(inner);
+        }
+        if let (Some(start), Some(end)) = (self.start, self.end)
+            && end < start
+        {
+            return Err(TriggerError::Invalid(format!("`end` {end} lies before `start` {start}")));
+        }
+        let mut except = self.except.clone();
+        except.sort_unstable();
+        except.dedup();
+        let mut bounded = Bounded { inner, start: self.start, end: self.end, except: except.into(), zone };
+        if let Some(limit) = self.limit {
+            let start = self
+                .start
+                .ok_or_else(|| TriggerError::Invalid("`limit` counts fires from `start`; write that too".into()))?;
+            if !(1..=MOST_FIRES).contains(&limit) {
+                return Err(TriggerError::Invalid(format!("`limit` is a number from 1 to {MOST_FIRES}")));
+            }
+            let begin = start - TimeDelta::nanoseconds(1);
+            let last = instants(&bounded, begin).take(limit as usize).last();
+            bounded.end = last.or(bounded.end);
+        }
+        Ok(Arc::new(bounded))
     }
 
     /// The trigger as people write it in one line.
@@ -139,15 +193,22 @@ impl TriggerSpec {
     /// ```
     fn describe(&self) -> String {
         let text = match &self.kind {
-            TriggerKind::Cron(expression) => format!("cron {expression}"),
+            TriggerKind::Cron { expression, dialect: Dialect::Standard, .. } => format!("cron {expression}"),
+            TriggerKind::Cron { expression, .. } => format!("quartz cron {expression}"),
             TriggerKind::Every { period, .. } => format!("every {}", humantime::format_duration(*period)),
             TriggerKind::Daily(times) => {
-                format!("daily {}", times.iter().map(|t| time_text(*t)).collect::<Vec<_>>().join(", "))
+                format!("daily {}", list(times, |time| time_text(*time)))
+            }
+            TriggerKind::Weekly { on, at } => {
+                let days = list(on, |day| day.to_string().to_lowercase());
+                format!("weekly {days} at {}", list(at, |time| time_text(*time)))
             }
             TriggerKind::Once(at) => format!("once {}", at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
+            TriggerKind::Union(parts) => parts.iter().map(Self::describe).collect::<Vec<_>>().join(" or "),
         };
+        let elapsed = matches!(self.kind, TriggerKind::Every { .. } | TriggerKind::Once(_) | TriggerKind::Union(_));
         match self.timezone {
-            Some(zone) if zone != Tz::UTC => format!("{text} {zone}"),
+            Some(zone) if zone != Tz::UTC && !elapsed => format!("{text} {zone}"),
             _ => text,
         }
     }
@@ -159,83 +220,11 @@ impl std::fmt::Display for TriggerSpec {
     }
 }
 
-fn time_text(time: NaiveTime) -> String {
+fn list<T>(items: &[T], text: impl Fn(&T) -> String) -> String {
+    items.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn time_text(time: NaiveTime) -> String {
     let format = if chrono::Timelike::second(&time) == 0 { "%H:%M" } else { "%H:%M:%S" };
     time.format(format).to_string()
-}
-
-/// Reads a time of day, `HH:MM` or `HH:MM:SS`.
-fn parse_time(text: &str) -> Result<NaiveTime, TriggerError> {
-    NaiveTime::parse_from_str(text, "%H:%M").or_else(|_| NaiveTime::parse_from_str(text, "%H:%M:%S")).map_err(|_| {
-        TriggerError::Invalid(format!("`{text}` is not a time of day; write HH:MM or HH:MM:SS, such as \"08:00\""))
-    })
-}
-
-/// Reads an IANA zone name.
-pub(crate) fn parse_zone(name: &str) -> Result<Tz, String> {
-    name.parse().map_err(|_| {
-        let near = crate::suggest::near(name, chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name()));
-        let near =
-            if near.contains("did you mean") { near } else { "; write an IANA name such as \"Europe/London\"".into() };
-        format!("no time zone `{name}`{near}")
-    })
-}
-
-impl TryFrom<Raw> for TriggerSpec {
-    type Error = TriggerError;
-
-    fn try_from(raw: Raw) -> Result<Self, Self::Error> {
-        let timezone = raw.timezone.as_deref().map(parse_zone).transpose().map_err(TriggerError::Invalid)?;
-        if raw.anchor.is_some() && raw.every.is_none() {
-            return Err(TriggerError::Invalid("`anchor` goes with `every` only".into()));
-        }
-        let mut kinds = Vec::new();
-        if let Some(expression) = raw.cron {
-            kinds.push(TriggerKind::Cron(expression));
-        }
-        if let Some(period) = raw.every {
-            let period = duration_text::parse(&period).map_err(TriggerError::Invalid)?;
-            kinds.push(TriggerKind::Every { period, anchor: raw.anchor.unwrap_or(DateTime::UNIX_EPOCH) });
-        }
-        if let Some(times) = raw.daily {
-            let times = match times {
-                Times::One(text) => vec![parse_time(&text)?],
-                Times::Many(texts) => texts.iter().map(|text| parse_time(text)).collect::<Result<_, _>>()?,
-            };
-            kinds.push(TriggerKind::Daily(times));
-        }
-        if let Some(at) = raw.once {
-            kinds.push(TriggerKind::Once(at));
-        }
-        match (kinds.pop(), kinds.is_empty()) {
-            (Some(kind), true) => {
-                let spec = Self { kind, timezone };
-                spec.validate()?;
-                Ok(spec)
-            }
-            _ => Err(TriggerError::Invalid(
-                "a trigger has exactly one of `cron`, `every`, `daily` and `once`, such as { daily = \"08:00\" }"
-                    .into(),
-            )),
-        }
-    }
-}
-
-impl From<TriggerSpec> for Raw {
-    fn from(spec: TriggerSpec) -> Self {
-        let mut raw = Self { timezone: spec.timezone.map(|zone| zone.name().to_owned()), ..Self::default() };
-        match spec.kind {
-            TriggerKind::Cron(expression) => raw.cron = Some(expression),
-            TriggerKind::Every { period, anchor } => {
-                raw.every = Some(humantime::format_duration(period).to_string());
-                raw.anchor = (anchor != DateTime::UNIX_EPOCH).then_some(anchor);
-            }
-            TriggerKind::Daily(times) if times.len() == 1 => raw.daily = Some(Times::One(time_text(times[0]))),
-            TriggerKind::Daily(times) => {
-                raw.daily = Some(Times::Many(times.into_iter().map(time_text).collect()));
-            }
-            TriggerKind::Once(at) => raw.once = Some(at),
-        }
-        raw
-    }
 }

@@ -1,67 +1,161 @@
-//! Between wall-clock times and instants, where clocks change.
+//! Times on the wall in a zone whose clocks change: what happens to a time that a day does not have, or has twice.
 //!
-//! The rule is Debian cron's (cron(8)): a time that a forward change of less than three hours leaves out
-//! happens once, at the change; a time that comes twice happens the first time. A change of three hours or
-//! more is a new calendar, and a time it leaves out does not happen at all (Apia, 30 December 2011).
+//! In spring a clock jumps from 02:00 to 03:00: the times between are a *gap*, that day has no 02:30. In autumn it
+//! goes from 03:00 back to 02:00: the hour is a *fold*, that day has 02:30 twice. A trigger that names wall-clock
+//! times says by [`Gap`] and [`Fold`] what it wants. The default is the rule of Debian's cron (cron(8), cron.c):
+//!
+//! - *fixed times* (a minute and an hour are named, as in `30 2 * * *` or `daily`) happen once a day: one in a gap
+//!   at the gap's end, one in a fold the first time;
+//! - a *rhythm* (the minute or the hour begins with `*`, as in `*/15 * * * *`) follows the clock: times in a gap do
+//!   not happen, times in a fold happen twice, and the distance between two is what it always is;
+//! - a jump of three hours or more is not summer time but a new clock (Casey 2009, Apia's lost 30 December 2011):
+//!   what it leaves out does not happen, what it repeats happens again.
+//!
+//! Two times that land on one instant are one fire.
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, Offset, TimeDelta, TimeZone, Utc};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// Forward changes from this length on are no daylight saving.
-const CALENDAR_CHANGE: TimeDelta = TimeDelta::hours(3);
+use super::Trigger;
+use super::civil::{Civil, DAY, Wall, YEARS};
+use super::zone::{Segment, Zone};
 
-/// The wall-clock time of an instant; none outside the years 1 to 9999.
-pub(super) fn local(zone: Tz, at: DateTime<Utc>) -> Option<NaiveDateTime> {
-    let utc = at.naive_utc();
-    let years = NaiveDate::from_ymd_opt(1, 1, 2)?..NaiveDate::from_ymd_opt(9999, 12, 30)?;
-    years.contains(&utc.date()).then(|| utc + offset(zone, at))
+/// A jump of the clock from which on Debian's cron makes nothing up.
+const NEW_CLOCK: i64 = 3 * 3600;
+
+/// What happens to times that a day does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Gap {
+    /// Fixed times run at the gap's end, rhythms leave the gap out.
+    #[default]
+    Auto,
+    /// They run at the gap's end, once.
+    RunAfter,
+    /// They do not happen.
+    Skip,
+    /// They move by the length of the gap: 02:30 becomes 03:30.
+    Shift,
 }
 
-/// The instant at which a wall-clock time happens, by the rule above.
-pub(super) fn resolve(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
-    match zone.from_local_datetime(&wall) {
-        chrono::LocalResult::Single(at) => Some(at.to_utc()),
-        chrono::LocalResult::Ambiguous(one, other) => Some(one.to_utc().min(other.to_utc())),
-        chrono::LocalResult::None => {
-            let change = first_instant_past(zone, wall)?;
-            let before = local(zone, change - TimeDelta::seconds(1))? + TimeDelta::seconds(1);
-            (local(zone, change)? - before < CALENDAR_CHANGE).then_some(change)
+/// What happens to times that a day has twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Fold {
+    /// Fixed times run the first time, rhythms both times.
+    #[default]
+    Auto,
+    /// Only the first time.
+    First,
+    /// Only the second time.
+    Last,
+    /// Both times.
+    Both,
+}
+
+/// What clock changes do to a trigger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dst {
+    /// What happens to times that a day does not have.
+    pub gap: Gap,
+    /// What happens to times that a day has twice.
+    pub fold: Fold,
+}
+
+impl Dst {
+    fn gap(self, fixed: bool, length: i64) -> Gap {
+        match self.gap {
+            Gap::Auto if fixed && length < NEW_CLOCK => Gap::RunAfter,
+            Gap::Auto => Gap::Skip,
+            chosen => chosen,
+        }
+    }
+
+    fn fold(self, fixed: bool, length: i64) -> Fold {
+        match self.fold {
+            Fold::Auto if fixed && length < NEW_CLOCK => Fold::First,
+            Fold::Auto => Fold::Both,
+            chosen => chosen,
         }
     }
 }
 
-/// The first instant after `from`, at the latest `until`, with another offset from UTC than at `from`.
-pub(super) fn next_change(zone: Tz, from: DateTime<Utc>, until: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let here = offset(zone, from);
-    let mut low = from;
-    while low < until {
-        let high = (low + TimeDelta::hours(12)).min(until);
-        if offset(zone, high) != here {
-            return Some(bisect(low, high, |at| offset(zone, at) != here));
+/// Names times on the wall, whatever the zone.
+pub(super) trait WallTimes: Send + Sync + std::fmt::Debug {
+    /// The first time at or after `from`; none when there is none up to the year 9999. Proves absence at once.
+    fn next(&self, from: Wall) -> Option<Wall>;
+
+    /// Whether minute and hour are named.
+    fn fixed(&self) -> bool;
+}
+
+/// Wall-clock times in a zone: instants.
+#[derive(Debug)]
+pub(super) struct InZone<W> {
+    times: W,
+    zone: Arc<Zone>,
+    dst: Dst,
+}
+
+impl<W: WallTimes> InZone<W> {
+    pub(super) fn new(times: W, tz: Tz, dst: Dst) -> Self {
+        Self { times, zone: Zone::of(tz), dst }
+    }
+
+    fn next_instant(&self, mut from: i64) -> Option<i64> {
+        loop {
+            let segment = self.zone.segment(from);
+            let natural = self.times.next(from.checked_add(segment.offset)?);
+            if let Some(found) = self.in_segment(&segment, from, natural) {
+                return Some(found);
+            }
+            let wall_end = segment.end.saturating_add(segment.offset.min(segment.after));
+            let before_fold = from + segment.offset <= wall_end;
+            from = match natural {
+                // Nothing on the wall until long after the segment: no clock change on the way matters.
+                Some(wall) if before_fold => segment.end.max(wall - segment.offset - 2 * DAY),
+                None if before_fold => return None,
+                _ => segment.end,
+            };
         }
-        low = high;
     }
-    None
-}
 
-fn offset(zone: Tz, at: DateTime<Utc>) -> TimeDelta {
-    TimeDelta::seconds(i64::from(zone.offset_from_utc_datetime(&at.naive_utc()).fix().local_minus_utc()))
-}
-
-/// The first instant whose wall-clock time is past `wall`, which lies in a gap.
-fn first_instant_past(zone: Tz, wall: NaiveDateTime) -> Option<DateTime<Utc>> {
-    let low = wall.checked_sub_signed(TimeDelta::hours(30))?.and_utc();
-    let high = wall.checked_add_signed(TimeDelta::hours(30))?.and_utc();
-    Some(bisect(low, high, |at| at.naive_utc() + offset(zone, at) > wall))
-}
-
-/// The first whole second in (`low`, `high`] for which `holds` is true, given that it is false, then true.
-fn bisect(low: DateTime<Utc>, high: DateTime<Utc>, holds: impl Fn(DateTime<Utc>) -> bool) -> DateTime<Utc> {
-    let (mut low, mut high) = (low.timestamp(), high.timestamp());
-    let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap_or_default();
-    while high - low > 1 {
-        let middle = low + (high - low) / 2;
-        if holds(at(middle)) { high = middle } else { low = middle }
+    /// The first instant at or after `from` in the segment that `from` is in; `natural` is the next time on its wall.
+    fn in_segment(&self, segment: &Segment, from: i64, natural: Option<Wall>) -> Option<i64> {
+        let &Segment { start, end, offset, before, after } = segment;
+        let fixed = self.times.fixed();
+        let mut first_wall = from + offset;
+        let mut made_up = None;
+        if offset > before {
+            let gap_end = start + offset;
+            let left_out = |low: Wall| self.times.next(low).filter(|wall| *wall < gap_end);
+            made_up = match self.dst.gap(fixed, offset - before) {
+                Gap::RunAfter if from <= start => left_out(start + before).map(|_| start),
+                Gap::Shift => left_out(from + before).map(|wall| wall - before).filter(|at| *at < end),
+                _ => None,
+            };
+        } else if offset < before && self.dst.fold(fixed, before - offset) == Fold::First {
+            first_wall = first_wall.max(start + before);
+        }
+        let mut wall_end = end.saturating_add(offset);
+        if after < offset && self.dst.fold(fixed, offset - after) == Fold::Last {
+            wall_end = end + after;
+        }
+        let natural = if first_wall == from + offset { natural } else { self.times.next(first_wall) };
+        let natural = natural.filter(|wall| *wall < wall_end).map(|wall| wall - offset);
+        made_up.into_iter().chain(natural).min()
     }
-    at(high)
+}
+
+impl<W: WallTimes> Trigger for InZone<W> {
+    fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let begin = Civil { year: *YEARS.start(), month: 1, day: 2 }.to_day() * DAY;
+        let found = self.next_instant((after.timestamp() + 1).max(begin))?;
+        DateTime::from_timestamp(found, 0)
+    }
 }

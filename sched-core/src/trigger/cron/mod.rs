@@ -1,0 +1,272 @@
+//! Cron expressions, searched on bit masks: one bit for each allowed value, no stepping from minute to minute.
+//!
+//! The standard dialect has five fields, or six with leading seconds, by the rules of Debian's cron (crontab(5)),
+//! and takes `L`, `LW`, `nW`, `n#k` and `nL` as Quartz writes them. The Quartz dialect has six fields, or seven with
+//! a year, counts weekdays from Sunday = 1, and wants `?` in one of the day fields.
+
+mod parse;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::civil::{CYCLE, Civil, DAY, Wall, YEARS, month_length, weekday};
+use super::wall::WallTimes;
+
+/// Why a text is no cron expression, with a caret under the place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}\n  {expression}\n  {:>column$}", "^")]
+pub struct CronError {
+    expression: String,
+    column: usize,
+    message: String,
+}
+
+/// Whose cron an expression is written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    /// Five fields, or six with leading seconds; Sunday is 0 and 7.
+    #[default]
+    Standard,
+    /// Six fields with leading seconds, or seven with a year; Sunday is 1, one day field is `?`.
+    Quartz,
+}
+
+/// When both day fields must match, and when one is enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DayRule {
+    /// Both, where either field begins with `*`, so also with `*/2` (Debian's cron.c); otherwise one is enough.
+    #[default]
+    Debian,
+    /// Both, only where either field is a bare `*` (Open Cron Pattern Specification); otherwise one is enough.
+    Ocps,
+}
+
+/// A day field: days that are named, and days that depend on the month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct MonthDays {
+    /// Bit n is day n.
+    named: u32,
+    /// Bit k is the day k before the last (`L`, `L-3`).
+    from_last: u32,
+    /// Bit n is the weekday nearest to day n (`15W`).
+    nearest: u32,
+    /// The last day from Monday to Friday (`LW`).
+    last_workday: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct WeekDays {
+    /// Bit 0 is Sunday.
+    named: u8,
+    /// Bit 0 is the last Sunday of the month (`0L`).
+    last: u8,
+    /// Bit (k - 1) * 7 + n is the k-th weekday n of the month (`n#k`).
+    nth: u64,
+}
+
+/// A compiled expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cron {
+    seconds: u64,
+    minutes: u64,
+    hours: u32,
+    month_days: MonthDays,
+    week_days: WeekDays,
+    months: u16,
+    both_days: bool,
+    fixed_time: bool,
+    never: bool,
+    /// Years in order; all of them when there is no list.
+    years: Option<Box<[u16]>>,
+}
+
+impl Cron {
+    pub(super) fn parse(expression: &str, dialect: Dialect, rule: DayRule) -> Result<Self, CronError> {
+        let mut cron = parse::parse(expression, dialect, rule)?;
+        cron.never = !cron.ever_matches();
+        Ok(cron)
+    }
+
+    /// Whether any month of the calendar's cycle, or of the listed years, has a matching day.
+    fn ever_matches(&self) -> bool {
+        let has_days = |year: i64| (1..=12).any(|month| self.days_of(year, month) != 0);
+        match &self.years {
+            Some(years) => years.iter().any(|year| has_days(i64::from(*year))),
+            None => (2000..2000 + CYCLE).any(has_days),
+        }
+    }
+
+    /// The matching days of a month; bit n is day n.
+    fn days_of(&self, year: i64, month: u32) -> u32 {
+        if self.months & (1 << month) == 0 {
+            return 0;
+        }
+        let length = month_length(year, month);
+        let first = weekday(Civil { year, month, day: 1 }.to_day());
+        let days = self.month_days.of(length, first);
+        let weekdays = self.week_days.of(length, first);
+        days_up_to(length) & if self.both_days { days & weekdays } else { days | weekdays }
+    }
+
+    /// The first day at or after this one that matches.
+    fn next_day(&self, date: Civil) -> Option<Civil> {
+        let Civil { mut year, mut month, day } = date;
+        let mut left = self.days_of_listed(year, month) >> day << day;
+        while left == 0 {
+            // The next month that is allowed, in this year or a later one.
+            let later = u32::from(self.months) >> (month + 1) << (month + 1);
+            if later == 0 {
+                year = self.next_year(year + 1)?;
+                month = u32::from(self.months).trailing_zeros();
+            } else {
+                month = later.trailing_zeros();
+            }
+            left = self.days_of_listed(year, month);
+        }
+        Some(Civil { year, month, day: left.trailing_zeros() })
+    }
+
+    fn days_of_listed(&self, year: i64, month: u32) -> u32 {
+        if self.next_year(year) == Some(year) { self.days_of(year, month) } else { 0 }
+    }
+
+    fn next_year(&self, from: i64) -> Option<i64> {
+        let year = match &self.years {
+            Some(years) => years.iter().map(|year| i64::from(*year)).find(|year| *year >= from)?,
+            None => from,
+        };
+        YEARS.contains(&year).then_some(year)
+    }
+
+    /// The first allowed time at or after this second of a day.
+    fn next_time(&self, second: i64) -> Option<i64> {
+        let (mut hour, mut minute, mut second) = (second / 3600, second / 60 % 60, second % 60);
+        if let Some(found) = at_or_after(u64::from(self.hours), hour) {
+            if found > hour {
+                (minute, second) = (0, 0);
+            }
+            hour = found;
+        } else {
+            return None;
+        }
+        loop {
+            if let Some(found_minute) = at_or_after(self.minutes, minute) {
+                if found_minute > minute {
+                    second = 0;
+                }
+                if let Some(found_second) = at_or_after(self.seconds, second) {
+                    return Some(hour * 3600 + found_minute * 60 + found_second);
+                }
+                (minute, second) = (found_minute + 1, 0);
+                if minute < 60 {
+                    continue;
+                }
+            }
+            hour = at_or_after(u64::from(self.hours), hour + 1)?;
+            (minute, second) = (0, 0);
+        }
+    }
+}
+
+impl WallTimes for Cron {
+    fn next(&self, from: Wall) -> Option<Wall> {
+        if self.never {
+            return None;
+        }
+        let day = from.div_euclid(DAY);
+        let date = Civil::of_day(day);
+        let found = self.next_day(date)?;
+        if found == date {
+            if let Some(time) = self.next_time(from.rem_euclid(DAY)) {
+                return Some(day * DAY + time);
+            }
+            let found = self.next_day(Civil::of_day(day + 1))?;
+            return Some(found.to_day() * DAY + self.next_time(0)?);
+        }
+        Some(found.to_day() * DAY + self.next_time(0)?)
+    }
+
+    fn fixed(&self) -> bool {
+        self.fixed_time
+    }
+}
+
+/// The bits of the days from 1 to `length`.
+const fn days_up_to(length: u32) -> u32 {
+    u32::MAX >> (31 - length) & !1
+}
+
+/// The lowest set bit at or above this one.
+const fn at_or_after(mask: u64, bit: i64) -> Option<i64> {
+    if bit > 63 {
+        return None;
+    }
+    let rest = mask >> bit;
+    if rest == 0 { None } else { Some(bit + rest.trailing_zeros() as i64) }
+}
+
+impl MonthDays {
+    /// The days of a month of this length whose first day is this weekday.
+    fn of(&self, length: u32, first: u32) -> u32 {
+        let mut days = self.named;
+        let mut last = self.from_last;
+        while last != 0 {
+            days |= (1u32 << length) >> last.trailing_zeros() & !1;
+            last &= last - 1;
+        }
+        let mut nearest = self.nearest & days_up_to(length);
+        while nearest != 0 {
+            days |= 1 << nearest_workday(nearest.trailing_zeros(), length, first);
+            nearest &= nearest - 1;
+        }
+        if self.last_workday {
+            let back = match (first + length - 1) % 7 {
+                0 => 2,
+                6 => 1,
+                _ => 0,
+            };
+            days |= 1 << (length - back);
+        }
+        days
+    }
+}
+
+/// The day from Monday to Friday that is nearest to a day, in the same month.
+const fn nearest_workday(day: u32, length: u32, first: u32) -> u32 {
+    match (first + day - 1) % 7 {
+        6 if day == 1 => 3,
+        6 => day - 1,
+        0 if day == length => day - 2,
+        0 => day + 1,
+        _ => day,
+    }
+}
+
+impl WeekDays {
+    fn of(&self, length: u32, first: u32) -> u32 {
+        // Seven bits, the first of the month's weekdays lowest, repeated five times.
+        let week = (u64::from(self.named) | u64::from(self.named) << 7) >> first & 0x7f;
+        let mut days = ((week | week << 7 | week << 14 | week << 21 | week << 28) << 1) as u32;
+        let mut nth = self.nth;
+        while nth != 0 {
+            let bit = nth.trailing_zeros();
+            let day = 1 + (bit % 7 + 7 - first) % 7 + bit / 7 * 7;
+            if day <= length {
+                days |= 1 << day;
+            }
+            nth &= nth - 1;
+        }
+        let mut last = self.last;
+        while last != 0 {
+            let last_weekday = (first + length - 1) % 7;
+            days |= 1 << (length - (last_weekday + 7 - last.trailing_zeros()) % 7);
+            last &= last - 1;
+        }
+        days
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -93,6 +93,12 @@ pub(crate) struct Next {
     /// A time of day
     #[arg(long, value_name = "HH:MM", group = "trigger")]
     pub(crate) daily: Option<String>,
+    /// A systemd calendar event, such as "Mon..Fri 02:00"
+    #[arg(long, value_name = "EXPR", group = "trigger")]
+    pub(crate) calendar: Option<String>,
+    /// A recurrence rule of RFC 5545, such as "FREQ=MONTHLY;BYDAY=-1FR"; a leading DTSTART line is its start
+    #[arg(long, value_name = "RULE", group = "trigger")]
+    pub(crate) rrule: Option<String>,
     /// The zone of the trigger's times
     #[arg(long, value_name = "ZONE")]
     pub(crate) tz: Option<String>,

@@ -38,13 +38,14 @@ pub(crate) fn check(global: &Global) -> Outcome {
 
 pub(crate) fn next(global: &Global, words: &Next) -> Outcome {
     let after = words.after.unwrap_or_else(|| SystemClock::new().now().utc);
-    let key = if let Some(text) = &words.cron {
-        Some(("cron", text))
-    } else if let Some(text) = &words.every {
-        Some(("every", text))
-    } else {
-        words.daily.as_ref().map(|text| ("daily", text))
-    };
+    let kinds = [
+        ("cron", &words.cron),
+        ("every", &words.every),
+        ("daily", &words.daily),
+        ("calendar", &words.calendar),
+        ("rrule", &words.rrule),
+    ];
+    let key = kinds.into_iter().find_map(|(key, text)| Some((key, text.as_ref()?)));
     if let Some((key, text)) = key {
         let mut table = Map::from_iter([(key.to_owned(), json!(text))]);
         for (key, value) in [("timezone", &words.tz), ("day_rule", &words.day_rule), ("dialect", &words.dialect)] {

@@ -6,13 +6,16 @@
 //! Must not know: clocks, I/O, jobs.
 
 mod bounds;
+mod calendar;
 mod civil;
 mod cron;
 mod daily;
 mod every;
+mod masks;
 mod once;
 #[cfg(test)]
 mod oracle;
+mod rrule;
 mod spec;
 mod wall;
 mod weekly;

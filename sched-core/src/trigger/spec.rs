@@ -11,7 +11,7 @@ use super::bounds::{Bounded, Union};
 use super::cron::{self, CronError, DayRule, Dialect};
 use super::wall::{Dst, Fold, Gap, InZone};
 use super::written::Written;
-use super::{Trigger, daily, every, instants, once, weekly};
+use super::{Trigger, calendar, daily, every, instants, once, rrule, weekly};
 
 /// A `limit` is walked when the trigger is compiled; it has an end.
 const MOST_FIRES: u32 = 100_000;
@@ -66,6 +66,10 @@ pub enum TriggerKind {
         /// The times.
         at: Vec<NaiveTime>,
     },
+    /// A systemd calendar event; a zone in it wins over the trigger's.
+    Calendar(String),
+    /// A recurrence rule of RFC 5545; the trigger's `start` is its DTSTART.
+    Rrule(String),
     /// One instant.
     Once(DateTime<Utc>),
     /// Whenever one of these fires; what several name is one fire.
@@ -143,6 +147,7 @@ impl TriggerSpec {
     /// What is wrong and what to write instead.
     pub fn compile(&self) -> Result<Arc<dyn Trigger>, TriggerError> {
         let zone = self.timezone.unwrap_or(Tz::UTC);
+        let mut end = self.end;
         let inner: Arc<dyn Trigger> = match &self.kind {
             TriggerKind::Cron { expression, dialect, day_rule } => {
                 Arc::new(InZone::new(cron::Cron::parse(expression, *dialect, *day_rule)?, zone, self.dst))
@@ -150,19 +155,33 @@ impl TriggerSpec {
             TriggerKind::Every { period, anchor } => Arc::new(every::Every::new(*period, *anchor)?),
             TriggerKind::Daily(times) => Arc::new(InZone::new(daily::Daily::new(times)?, zone, self.dst)),
             TriggerKind::Weekly { on, at } => Arc::new(InZone::new(weekly::Weekly::new(on, at)?, zone, self.dst)),
+            TriggerKind::Calendar(expression) => {
+                let (calendar, own) = calendar::Calendar::parse(expression)?;
+                Arc::new(InZone::new(calendar, own.unwrap_or(zone), self.dst))
+            }
+            TriggerKind::Rrule(rule) => {
+                let (rule, until) = rrule::Rule::parse(rule, self.start, zone)?;
+                end = end.into_iter().chain(until).min();
+                Arc::new(InZone::new(rule, zone, self.dst))
+            }
             TriggerKind::Once(at) => Arc::new(once::Once::new(*at)),
             TriggerKind::Union(parts) => {
                 Arc::new(Union(parts.iter().map(Self::compile).collect::<Result<Vec<_>, _>>()?.into()))
             }
         };
-        self.bounded(inner, zone)
+        self.bounded(inner, end, zone)
     }
 
-    fn bounded(&self, inner: Arc<dyn Trigger>, zone: Tz) -> Result<Arc<dyn Trigger>, TriggerError> {
-        if self.start.is_none() && self.end.is_none() && self.except.is_empty() && self.limit.is_none() {
+    fn bounded(
+        &self,
+        inner: Arc<dyn Trigger>,
+        end: Option<DateTime<Utc>>,
+        zone: Tz,
+    ) -> Result<Arc<dyn Trigger>, TriggerError> {
+        if self.start.is_none() && end.is_none() && self.except.is_empty() && self.limit.is_none() {
             return Ok(inner);
         }
-        if let (Some(start), Some(end)) = (self.start, self.end)
+        if let (Some(start), Some(end)) = (self.start, end)
             && end < start
         {
             return Err(TriggerError::Invalid(format!("`end` {end} lies before `start` {start}")));
@@ -170,7 +189,7 @@ impl TriggerSpec {
         let mut except = self.except.clone();
         except.sort_unstable();
         except.dedup();
-        let mut bounded = Bounded { inner, start: self.start, end: self.end, except: except.into(), zone };
+        let mut bounded = Bounded { inner, start: self.start, end, except: except.into(), zone };
         if let Some(limit) = self.limit {
             let start = self
                 .start
@@ -203,6 +222,8 @@ impl TriggerSpec {
                 let days = list(on, |day| day.to_string().to_lowercase());
                 format!("weekly {days} at {}", list(at, |time| time_text(*time)))
             }
+            TriggerKind::Calendar(expression) => format!("calendar {expression}"),
+            TriggerKind::Rrule(rule) => format!("rrule {rule}"),
             TriggerKind::Once(at) => format!("once {}", at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
             TriggerKind::Union(parts) => parts.iter().map(Self::describe).collect::<Vec<_>>().join(" or "),
         };

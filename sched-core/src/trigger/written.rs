@@ -64,6 +64,10 @@ struct Raw {
     #[serde(skip_serializing_if = "Option::is_none")]
     weekly: Option<Weekly>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    calendar: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rrule: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     once: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     any: Vec<Raw>,
@@ -163,6 +167,12 @@ impl Raw {
         if let Some(Weekly { on, at }) = &self.weekly {
             kinds.push(TriggerKind::Weekly { on: on.parsed(parse_day)?, at: at.parsed(parse_time)? });
         }
+        if let Some(expression) = &self.calendar {
+            kinds.push(TriggerKind::Calendar(expression.clone()));
+        }
+        if let Some(rule) = &self.rrule {
+            kinds.push(TriggerKind::Rrule(rule.clone()));
+        }
         if let Some(at) = self.once {
             kinds.push(TriggerKind::Once(at));
         }
@@ -172,7 +182,7 @@ impl Raw {
         match (kinds.pop(), kinds.is_empty()) {
             (Some(kind), true) => Ok(kind),
             _ => fail(
-                "a trigger has exactly one of `cron`, `every`, `daily`, `weekly` and `once`, such as { daily = \"08:00\" }",
+                "a trigger has exactly one of `cron`, `every`, `daily`, `weekly`, `calendar`, `rrule` and `once`, such as { daily = \"08:00\" }",
             ),
         }
     }
@@ -215,6 +225,8 @@ impl Raw {
                 let on = OneOrMany::of(on, |day| day.to_string().to_lowercase());
                 raw.weekly = Some(Weekly { on, at: OneOrMany::of(at, |time| time_text(*time)) });
             }
+            TriggerKind::Calendar(expression) => raw.calendar = Some(expression.clone()),
+            TriggerKind::Rrule(rule) => raw.rrule = Some(rule.clone()),
             TriggerKind::Once(at) => raw.once = Some(*at),
             TriggerKind::Union(parts) => raw.any = parts.iter().map(Self::of).collect(),
         }

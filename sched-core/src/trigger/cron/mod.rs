@@ -9,7 +9,8 @@ mod parse;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::civil::{CYCLE, Civil, DAY, Wall, YEARS, month_length, weekday};
+use super::civil::{Civil, Wall, YEARS, month_length, weekday};
+use super::masks::{DayMask, TimeMask, days_on, days_up_to, next_wall};
 use super::wall::WallTimes;
 
 /// Why a text is no cron expression, with a caret under the place.
@@ -69,9 +70,7 @@ struct WeekDays {
 /// A compiled expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cron {
-    seconds: u64,
-    minutes: u64,
-    hours: u32,
+    times: TimeMask,
     month_days: MonthDays,
     week_days: WeekDays,
     months: u16,
@@ -85,54 +84,17 @@ pub(super) struct Cron {
 impl Cron {
     pub(super) fn parse(expression: &str, dialect: Dialect, rule: DayRule) -> Result<Self, CronError> {
         let mut cron = parse::parse(expression, dialect, rule)?;
-        cron.never = !cron.ever_matches();
+        cron.never = !cron.is_possible();
         Ok(cron)
     }
+}
 
-    /// Whether any month of the calendar's cycle, or of the listed years, has a matching day.
-    fn ever_matches(&self) -> bool {
-        let has_days = |year: i64| (1..=12).any(|month| self.days_of(year, month) != 0);
-        match &self.years {
-            Some(years) => years.iter().any(|year| has_days(i64::from(*year))),
-            None => (2000..2000 + CYCLE).any(has_days),
-        }
+impl DayMask for Cron {
+    fn months(&self) -> u32 {
+        self.months.into()
     }
 
-    /// The matching days of a month; bit n is day n.
-    fn days_of(&self, year: i64, month: u32) -> u32 {
-        if self.months & (1 << month) == 0 {
-            return 0;
-        }
-        let length = month_length(year, month);
-        let first = weekday(Civil { year, month, day: 1 }.to_day());
-        let days = self.month_days.of(length, first);
-        let weekdays = self.week_days.of(length, first);
-        days_up_to(length) & if self.both_days { days & weekdays } else { days | weekdays }
-    }
-
-    /// The first day at or after this one that matches.
-    fn next_day(&self, date: Civil) -> Option<Civil> {
-        let Civil { mut year, mut month, day } = date;
-        let mut left = self.days_of_listed(year, month) >> day << day;
-        while left == 0 {
-            // The next month that is allowed, in this year or a later one.
-            let later = u32::from(self.months) >> (month + 1) << (month + 1);
-            if later == 0 {
-                year = self.next_year(year + 1)?;
-                month = u32::from(self.months).trailing_zeros();
-            } else {
-                month = later.trailing_zeros();
-            }
-            left = self.days_of_listed(year, month);
-        }
-        Some(Civil { year, month, day: left.trailing_zeros() })
-    }
-
-    fn days_of_listed(&self, year: i64, month: u32) -> u32 {
-        if self.next_year(year) == Some(year) { self.days_of(year, month) } else { 0 }
-    }
-
-    fn next_year(&self, from: i64) -> Option<i64> {
+    fn year(&self, from: i64) -> Option<i64> {
         let year = match &self.years {
             Some(years) => years.iter().map(|year| i64::from(*year)).find(|year| *year >= from)?,
             None => from,
@@ -140,71 +102,23 @@ impl Cron {
         YEARS.contains(&year).then_some(year)
     }
 
-    /// The first allowed time at or after this second of a day.
-    fn next_time(&self, second: i64) -> Option<i64> {
-        let (mut hour, mut minute, mut second) = (second / 3600, second / 60 % 60, second % 60);
-        if let Some(found) = at_or_after(u64::from(self.hours), hour) {
-            if found > hour {
-                (minute, second) = (0, 0);
-            }
-            hour = found;
-        } else {
-            return None;
-        }
-        loop {
-            if let Some(found_minute) = at_or_after(self.minutes, minute) {
-                if found_minute > minute {
-                    second = 0;
-                }
-                if let Some(found_second) = at_or_after(self.seconds, second) {
-                    return Some(hour * 3600 + found_minute * 60 + found_second);
-                }
-                (minute, second) = (found_minute + 1, 0);
-                if minute < 60 {
-                    continue;
-                }
-            }
-            hour = at_or_after(u64::from(self.hours), hour + 1)?;
-            (minute, second) = (0, 0);
-        }
+    fn days(&self, year: i64, month: u32) -> u32 {
+        let length = month_length(year, month);
+        let first = weekday(Civil { year, month, day: 1 }.to_day());
+        let days = self.month_days.of(length, first);
+        let weekdays = self.week_days.of(length, first);
+        days_up_to(length) & if self.both_days { days & weekdays } else { days | weekdays }
     }
 }
 
 impl WallTimes for Cron {
     fn next(&self, from: Wall) -> Option<Wall> {
-        if self.never {
-            return None;
-        }
-        let day = from.div_euclid(DAY);
-        let date = Civil::of_day(day);
-        let found = self.next_day(date)?;
-        if found == date {
-            if let Some(time) = self.next_time(from.rem_euclid(DAY)) {
-                return Some(day * DAY + time);
-            }
-            let found = self.next_day(Civil::of_day(day + 1))?;
-            return Some(found.to_day() * DAY + self.next_time(0)?);
-        }
-        Some(found.to_day() * DAY + self.next_time(0)?)
+        if self.never { None } else { next_wall(self, &self.times, from) }
     }
 
     fn fixed(&self) -> bool {
         self.fixed_time
     }
-}
-
-/// The bits of the days from 1 to `length`.
-const fn days_up_to(length: u32) -> u32 {
-    u32::MAX >> (31 - length) & !1
-}
-
-/// The lowest set bit at or above this one.
-const fn at_or_after(mask: u64, bit: i64) -> Option<i64> {
-    if bit > 63 {
-        return None;
-    }
-    let rest = mask >> bit;
-    if rest == 0 { None } else { Some(bit + rest.trailing_zeros() as i64) }
 }
 
 impl MonthDays {
@@ -246,9 +160,7 @@ const fn nearest_workday(day: u32, length: u32, first: u32) -> u32 {
 
 impl WeekDays {
     fn of(&self, length: u32, first: u32) -> u32 {
-        // Seven bits, the first of the month's weekdays lowest, repeated five times.
-        let week = (u64::from(self.named) | u64::from(self.named) << 7) >> first & 0x7f;
-        let mut days = ((week | week << 7 | week << 14 | week << 21 | week << 28) << 1) as u32;
+        let mut days = days_on(self.named, first);
         let mut nth = self.nth;
         while nth != 0 {
             let bit = nth.trailing_zeros();

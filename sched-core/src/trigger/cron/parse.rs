@@ -1,5 +1,6 @@
 //! Text to masks. Each fault names the field and the place, what is allowed, and what was likely meant.
 
+use super::super::masks::TimeMask;
 use super::{Cron, CronError, DayRule, Dialect, MonthDays, WeekDays};
 
 struct Field {
@@ -85,9 +86,11 @@ fn fields(expression: &str, dialect: Dialect, rule: DayRule) -> Result<Cron, Fau
     };
     let years = year.map(years).transpose()?.flatten();
     Ok(Cron {
-        seconds: second.map_or(Ok(1), |part| values(&SECOND, part))?,
-        minutes: values(&MINUTE, minute)?,
-        hours: values(&HOUR, hour)? as u32,
+        times: TimeMask {
+            seconds: second.map_or(Ok(1), |part| values(&SECOND, part))?,
+            minutes: values(&MINUTE, minute)?,
+            hours: values(&HOUR, hour)? as u32,
+        },
         month_days,
         week_days,
         months: values(&MONTH, month)? as u16,

@@ -48,5 +48,6 @@ pub use spec::{ScheduleSpec, SpecError};
 pub use store::sqlite::{SqliteReader, SqliteStore, StoreLock};
 pub use store::{Admin, MemoryStore, Query, Store, StoreError};
 pub use trigger::{
-    CronError, DayRule, Dialect, Dst, Fold, Gap, Trigger, TriggerError, TriggerKind, TriggerSpec, instants,
+    CronError, DayRule, Dialect, Dst, Effect, Fold, Gap, Surprise, Trigger, TriggerError, TriggerKind, TriggerSpec,
+    instants,
 };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Duration, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
 
-use super::Trigger;
+use super::{Surprise, Trigger};
 
 /// Fires whenever one of them does; what several name is one fire.
 #[derive(Debug)]
@@ -14,6 +14,12 @@ pub(super) struct Union(pub(super) Box<[Arc<dyn Trigger>]>);
 impl Trigger for Union {
     fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
         self.0.iter().filter_map(|trigger| trigger.next_after(after)).min()
+    }
+
+    fn surprises(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> Vec<Surprise> {
+        let mut all: Vec<_> = self.0.iter().flat_map(|trigger| trigger.surprises(after, until)).collect();
+        all.sort_by_key(|surprise| surprise.at);
+        all
     }
 }
 
@@ -59,5 +65,12 @@ impl Trigger for Bounded {
                 Err(_) => return Some(at),
             }
         }
+    }
+
+    fn surprises(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> Vec<Surprise> {
+        let until = self.end.map_or(until, |end| until.min(end));
+        let mut all = self.inner.surprises(self.begin(after), until);
+        all.retain(|surprise| self.except.binary_search(&surprise.first.date()).is_err());
+        all
     }
 }

@@ -11,12 +11,14 @@ mod civil;
 mod cron;
 mod daily;
 mod every;
+mod explain;
 mod masks;
 mod once;
 #[cfg(test)]
 mod oracle;
 mod rrule;
 mod spec;
+mod surprise;
 mod wall;
 mod weekly;
 mod written;
@@ -28,6 +30,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 pub use cron::{CronError, DayRule, Dialect};
 pub use spec::{TriggerError, TriggerKind, TriggerSpec};
+pub use surprise::{Effect, Surprise};
 pub use wall::{Dst, Fold, Gap};
 pub(crate) use written::parse_zone;
 
@@ -46,6 +49,23 @@ pub(crate) use written::parse_zone;
 pub trait Trigger: Send + Sync + Debug {
     /// The first instant strictly after `after`, or none when it never fires again.
     fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>>;
+
+    /// The instants in (after, until], in order.
+    fn between(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> Vec<DateTime<Utc>> {
+        let first = self.next_after(after);
+        let all = std::iter::successors(first, |at| self.next_after(*at));
+        all.take_while(|at| *at <= until).collect()
+    }
+
+    /// Whether it never fires, proved over the calendar's cycle.
+    fn is_never(&self) -> bool {
+        self.next_after(DateTime::<Utc>::MIN_UTC).is_none()
+    }
+
+    /// The clock changes in (after, until] that shift, skip or repeat a fire, in order.
+    fn surprises(&self, _after: DateTime<Utc>, _until: DateTime<Utc>) -> Vec<Surprise> {
+        Vec::new()
+    }
 
     /// The last instant at or before `now`, looking back at most ten years.
     fn last_until(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Trigger;
 use super::civil::{Civil, DAY, Wall, YEARS};
+use super::surprise::Surprise;
 use super::zone::{Segment, Zone};
 
 /// A jump of the clock from which on Debian's cron makes nothing up.
@@ -107,6 +108,24 @@ impl<W: WallTimes> InZone<W> {
         Self { times, zone: Zone::of(tz), dst }
     }
 
+    pub(super) fn zone(&self) -> &Zone {
+        &self.zone
+    }
+
+    pub(super) const fn times(&self) -> &W {
+        &self.times
+    }
+
+    /// What happens to times in a gap of this length.
+    pub(super) fn gap(&self, length: i64) -> Gap {
+        self.dst.gap(self.times.fixed(), length)
+    }
+
+    /// What happens to times in a fold of this length.
+    pub(super) fn fold(&self, length: i64) -> Fold {
+        self.dst.fold(self.times.fixed(), length)
+    }
+
     fn next_instant(&self, mut from: i64) -> Option<i64> {
         loop {
             let segment = self.zone.segment(from);
@@ -128,22 +147,21 @@ impl<W: WallTimes> InZone<W> {
     /// The first instant at or after `from` in the segment that `from` is in; `natural` is the next time on its wall.
     fn in_segment(&self, segment: &Segment, from: i64, natural: Option<Wall>) -> Option<i64> {
         let &Segment { start, end, offset, before, after } = segment;
-        let fixed = self.times.fixed();
         let mut first_wall = from + offset;
         let mut made_up = None;
         if offset > before {
             let gap_end = start + offset;
             let left_out = |low: Wall| self.times.next(low).filter(|wall| *wall < gap_end);
-            made_up = match self.dst.gap(fixed, offset - before) {
+            made_up = match self.gap(offset - before) {
                 Gap::RunAfter if from <= start => left_out(start + before).map(|_| start),
                 Gap::Shift => left_out(from + before).map(|wall| wall - before).filter(|at| *at < end),
                 _ => None,
             };
-        } else if offset < before && self.dst.fold(fixed, before - offset) == Fold::First {
+        } else if offset < before && self.fold(before - offset) == Fold::First {
             first_wall = first_wall.max(start + before);
         }
         let mut wall_end = end.saturating_add(offset);
-        if after < offset && self.dst.fold(fixed, offset - after) == Fold::Last {
+        if after < offset && self.fold(offset - after) == Fold::Last {
             wall_end = end + after;
         }
         let natural = if first_wall == from + offset { natural } else { self.times.next(first_wall) };
@@ -157,5 +175,9 @@ impl<W: WallTimes> Trigger for InZone<W> {
         let begin = Civil { year: *YEARS.start(), month: 1, day: 2 }.to_day() * DAY;
         let found = self.next_instant((after.timestamp() + 1).max(begin))?;
         DateTime::from_timestamp(found, 0)
+    }
+
+    fn surprises(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> Vec<Surprise> {
+        self.touched(after, until)
     }
 }

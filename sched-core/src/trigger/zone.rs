@@ -59,6 +59,10 @@ impl Zone {
         zones.entry(tz).or_insert_with(|| Arc::new(Self { tz, years })).clone()
     }
 
+    pub(super) const fn tz(&self) -> Tz {
+        self.tz
+    }
+
     /// The segment that an instant is in.
     pub(super) fn segment(&self, at: i64) -> Segment {
         let year = Civil::of_day(at.div_euclid(DAY)).year;

@@ -87,6 +87,42 @@ impl Cron {
         cron.never = !cron.is_possible();
         Ok(cron)
     }
+
+    /// What it allows, for who puts it into words.
+    pub(super) fn words(&self) -> CronWords {
+        CronWords {
+            seconds: self.times.seconds,
+            minutes: self.times.minutes,
+            hours: self.times.hours,
+            days: self.month_days.named,
+            from_last: self.month_days.from_last,
+            nearest: self.month_days.nearest,
+            last_workday: self.month_days.last_workday,
+            weekdays: self.week_days.named,
+            nth: self.week_days.nth,
+            last: self.week_days.last,
+            months: self.months,
+            both_days: self.both_days,
+            years: self.years.as_deref().unwrap_or_default().to_vec(),
+        }
+    }
+}
+
+/// The masks of an expression, as the fields of [`MonthDays`], [`WeekDays`] and [`Cron`].
+pub(super) struct CronWords {
+    pub(super) seconds: u64,
+    pub(super) minutes: u64,
+    pub(super) hours: u32,
+    pub(super) days: u32,
+    pub(super) from_last: u32,
+    pub(super) nearest: u32,
+    pub(super) last_workday: bool,
+    pub(super) weekdays: u8,
+    pub(super) nth: u64,
+    pub(super) last: u8,
+    pub(super) months: u16,
+    pub(super) both_days: bool,
+    pub(super) years: Vec<u16>,
 }
 
 impl DayMask for Cron {

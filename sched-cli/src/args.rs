@@ -54,6 +54,10 @@ pub(crate) enum Command {
     Check,
     /// Print when a schedule or a trigger fires next
     Next(Next),
+    /// Say what an expression means, when it fires, and what clock changes do to it
+    Explain(Explain),
+    /// Print every fire of the configuration between two instants, on a virtual clock
+    Simulate(Simulate),
     /// List the schedules
     List,
     /// Show one schedule: what it is, when it fires, how it ran
@@ -120,6 +124,31 @@ pub(crate) struct Next {
     /// How many
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub(crate) count: u16,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Explain {
+    /// A cron expression, a systemd calendar event or a recurrence rule
+    pub(crate) expression: String,
+    /// The zone of its times
+    #[arg(long, value_name = "ZONE")]
+    pub(crate) tz: Option<String>,
+    /// Whose cron: standard or quartz
+    #[arg(long, value_name = "DIALECT")]
+    pub(crate) dialect: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Simulate {
+    /// Fires after this instant
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: DateTime<Utc>,
+    /// Fires up to this instant
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: DateTime<Utc>,
+    /// Print counts, the busiest minutes and expected overlaps instead of the fires
+    #[arg(long)]
+    pub(crate) summary: bool,
 }
 
 #[derive(Debug, ClapArgs)]

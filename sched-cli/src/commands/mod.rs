@@ -1,8 +1,10 @@
 //! One file a group of verbs: each parses its words, asks the core or the running scheduler, and prints.
 
 mod exec;
+mod explain;
 mod inspect;
 mod next;
+mod simulate;
 mod trigger;
 
 use crate::args::{Args, Command};
@@ -20,6 +22,8 @@ pub(crate) fn dispatch(args: Args) -> Outcome {
         Command::Status => daemon::status::status(global),
         Command::Check => next::check(global),
         Command::Next(words) => next::next(global, &words),
+        Command::Explain(words) => explain::explain(global, &words),
+        Command::Simulate(words) => simulate::simulate(global, &words),
         Command::List => inspect::list(global),
         Command::Show { name } => inspect::show(global, &name),
         Command::Trigger(words) => trigger::trigger(global, &words),

@@ -18,10 +18,8 @@ pub(crate) fn check(global: &Global) -> Outcome {
     let now = SystemClock::new().now().utc;
     let mut warnings = Vec::new();
     for spec in &setup.config.schedules {
-        let trigger = spec.trigger.compile().map_err(Failure::usage)?;
-        if trigger.next_after(now).is_none() {
-            warnings.push(format!("schedule `{}` never fires again: {}", spec.name, spec.trigger));
-        }
+        let found = spec.trigger.warnings(now).map_err(Failure::usage)?;
+        warnings.extend(found.iter().map(|warning| format!("schedule `{}` ({}): {warning}", spec.name, spec.trigger)));
     }
     if global.json {
         output::json(&json!({ "ok": true, "schedules": count, "warnings": warnings }));

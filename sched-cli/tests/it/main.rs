@@ -6,4 +6,5 @@ mod browser;
 mod daemon;
 mod faults;
 mod readme;
+mod time;
 mod world;

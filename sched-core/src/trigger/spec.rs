@@ -204,6 +204,42 @@ impl TriggerSpec {
         Ok(Arc::new(bounded))
     }
 
+    /// What its writer may not expect of it in the year after `now`, a line each: that it never fires, that other
+    /// crons read its day fields otherwise, and the days on which a clock change touches a fixed time.
+    ///
+    /// # Errors
+    /// As [`TriggerSpec::validate`].
+    pub fn warnings(&self, now: DateTime<Utc>) -> Result<Vec<String>, TriggerError> {
+        let trigger = self.compile()?;
+        let mut warnings = Vec::new();
+        if trigger.next_after(now).is_none() {
+            warnings.push(if trigger.is_never() { "it never fires".into() } else { "it never fires again".to_owned() });
+        }
+        warnings.extend(self.other_day_rule()?);
+        let year = now + TimeDelta::days(366);
+        let surprises = trigger.surprises(now, year);
+        warnings.extend(surprises.iter().filter(|surprise| surprise.fixed).map(ToString::to_string));
+        Ok(warnings)
+    }
+
+    fn other_day_rule(&self) -> Result<Option<String>, TriggerError> {
+        let TriggerKind::Cron { expression, dialect: Dialect::Standard, day_rule } = &self.kind else {
+            return Ok(None);
+        };
+        let both =
+            |rule| Ok::<_, TriggerError>(cron::Cron::parse(expression, Dialect::Standard, rule)?.words().both_days);
+        if both(DayRule::Debian)? == both(DayRule::Ocps)? {
+            return Ok(None);
+        }
+        let (ours, theirs) = match day_rule {
+            DayRule::Debian => {
+                ("both day fields must match, as in Debian's cron", "by day_rule = \"ocps\" one is enough")
+            }
+            DayRule::Ocps => ("one of the day fields is enough", "by day_rule = \"debian\" both must match"),
+        };
+        Ok(Some(format!("{ours}; {theirs}")))
+    }
+
     /// The trigger as people write it in one line.
     ///
     /// ```

@@ -43,6 +43,8 @@ pub struct Surprise {
     pub count: usize,
     /// What happens to them.
     pub effect: Effect,
+    /// Whether the trigger names minute and hour. A rhythm, such as every 15 minutes, is touched by each change.
+    pub fixed: bool,
 }
 
 impl fmt::Display for Surprise {
@@ -94,7 +96,8 @@ impl<W: WallTimes> InZone<W> {
             let (Some(first), Some(change)) = (first, DateTime::from_timestamp(at, 0)) else { continue };
             let wall = |wall: Wall| DateTime::from_timestamp(wall, 0).unwrap_or_default().naive_utc();
             let (from, to, first, zone) = (wall(before), wall(behind), wall(first), self.zone().tz());
-            found.push(Surprise { at: change, zone, from, to, first, count, effect });
+            let fixed = self.times().fixed();
+            found.push(Surprise { at: change, zone, from, to, first, count, effect, fixed });
         }
         found
     }

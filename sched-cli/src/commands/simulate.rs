@@ -1,0 +1,99 @@
+//! `sched simulate`: the whole configuration on a virtual clock, through the machine that production steps.
+
+use std::collections::{BTreeMap, HashMap};
+
+use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
+use sched_core::testing::Bench;
+use sched_core::{Event, HistoryFilter, HistoryRow, MemoryStore, Query as _, ScheduleName, SqliteReader};
+use serde_json::json;
+
+use crate::args::{Global, Simulate};
+use crate::compose::Setup;
+use crate::exit::{Exit, Failure, Outcome};
+use crate::output::{self, table};
+
+/// So many of the busiest minutes are told.
+const BUSIEST: usize = 10;
+/// Durations are measured over so many of a schedule's last runs.
+const MEASURED: u32 = 50;
+
+pub(crate) fn simulate(global: &Global, words: &Simulate) -> Outcome {
+    let setup = Setup::load(global)?;
+    let length = (words.until - words.from).to_std();
+    let length = length.map_err(|_| Failure::usage("--until lies before --from"))?;
+    let mut bench = Bench::start(MemoryStore::new(), words.from, &setup.config.schedules);
+    bench.advance(length);
+    let fire = |event: &&Event| match event {
+        Event::RunQueued { schedule, nominal_at: Some(at), .. } => Some((*at, schedule.clone())),
+        _ => None,
+    };
+    let mut fires: Vec<_> = bench.events().iter().filter_map(fire).collect();
+    fires.sort();
+    if words.summary {
+        return summary(global, &setup, &fires);
+    }
+    for (at, schedule) in &fires {
+        let at = output::time(*at);
+        if global.json {
+            output::json(&json!({ "schedule": schedule, "nominal_at": at }));
+        } else {
+            output::line(&format!("{at}  {schedule}"));
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn summary(global: &Global, setup: &Setup, fires: &[(DateTime<Utc>, ScheduleName)]) -> Outcome {
+    let mut by_schedule: BTreeMap<&ScheduleName, Vec<DateTime<Utc>>> =
+        setup.config.schedules.iter().map(|spec| (&spec.name, Vec::new())).collect();
+    let mut by_minute: HashMap<DateTime<Utc>, usize> = HashMap::new();
+    for (at, schedule) in fires {
+        by_schedule.entry(schedule).or_default().push(*at);
+        *by_minute.entry(at.duration_trunc(TimeDelta::minutes(1)).unwrap_or(*at)).or_default() += 1;
+    }
+    let mut minutes: Vec<_> = by_minute.into_iter().collect();
+    minutes.sort_by_key(|(at, count)| (std::cmp::Reverse(*count), *at));
+    minutes.truncate(BUSIEST);
+    let measured = setup.store_path().exists().then(|| SqliteReader::open(setup.store_path())).transpose()?;
+    let overlaps = |name: &ScheduleName, fires: &[DateTime<Utc>]| -> Result<Option<usize>, Failure> {
+        let Some(reader) = &measured else { return Ok(None) };
+        let rows = reader.history(&HistoryFilter::of(name.clone(), MEASURED))?;
+        let mut took: Vec<u64> = rows.iter().filter_map(duration).collect();
+        took.sort_unstable();
+        let Some(median) = took.get(took.len() / 2) else { return Ok(None) };
+        let median = TimeDelta::milliseconds(i64::try_from(*median).unwrap_or(i64::MAX));
+        Ok(Some(fires.windows(2).filter(|pair| pair[1] - pair[0] < median).count()))
+    };
+    let mut rows = Vec::new();
+    for (name, fires) in &by_schedule {
+        rows.push((name, fires.len(), overlaps(name, fires)?));
+    }
+    if global.json {
+        let schedules: Vec<_> = rows
+            .iter()
+            .map(|(name, count, overlaps)| json!({ "schedule": name, "fires": count, "overlaps": overlaps }))
+            .collect();
+        let busiest: Vec<_> =
+            minutes.iter().map(|(at, count)| json!({ "at": output::time(*at), "fires": count })).collect();
+        output::json(&json!({ "fires": fires.len(), "schedules": schedules, "busiest": busiest }));
+        return Ok(Exit::Done);
+    }
+    let cells: Vec<_> = rows
+        .iter()
+        .map(|(name, count, overlaps)| {
+            vec![name.to_string(), count.to_string(), overlaps.map_or("not measured".into(), |count| count.to_string())]
+        })
+        .collect();
+    table(&["SCHEDULE", "FIRES", "EXPECTED OVERLAPS"], &cells);
+    output::line("");
+    let cells: Vec<_> = minutes.iter().map(|(at, count)| vec![output::time(*at), count.to_string()]).collect();
+    table(&["BUSIEST MINUTE (UTC)", "FIRES"], &cells);
+    Ok(Exit::Done)
+}
+
+fn duration(row: &HistoryRow) -> Option<u64> {
+    match row {
+        HistoryRow::Run(run) => run.duration_ms,
+        HistoryRow::Range(_) => None,
+    }
+}

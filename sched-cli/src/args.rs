@@ -1,13 +1,18 @@
 //! The command line, and nothing else.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+/// The program's version, and that of the rules of time zones in it.
+static VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{} (tz database {})", env!("CARGO_PKG_VERSION"), chrono_tz::IANA_TZDB_VERSION));
+
 /// A persistent job scheduler.
 #[derive(Debug, Parser)]
-#[command(name = "sched", version, about, propagate_version = true)]
+#[command(name = "sched", version = VERSION.as_str(), about)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,

@@ -21,6 +21,7 @@ pub(crate) fn check(global: &Global) -> Outcome {
         let found = spec.trigger.warnings(now).map_err(Failure::usage)?;
         warnings.extend(found.iter().map(|warning| format!("schedule `{}` ({}): {warning}", spec.name, spec.trigger)));
     }
+    warnings.extend(newer_zones());
     if global.json {
         output::json(&json!({ "ok": true, "schedules": count, "warnings": warnings }));
     } else {
@@ -32,6 +33,18 @@ pub(crate) fn check(global: &Global) -> Outcome {
         }
     }
     Ok(Exit::Done)
+}
+
+/// Says when this machine knows newer rules of time zones than this program.
+fn newer_zones() -> Option<String> {
+    let text = std::fs::read_to_string("/usr/share/zoneinfo/tzdata.zi").ok()?;
+    let system = text.lines().next()?.strip_prefix("# version ")?.trim();
+    let ours = chrono_tz::IANA_TZDB_VERSION;
+    (system > ours).then(|| {
+        format!(
+            "this machine has the tz database {system}, this program {ours}: where rules changed, update the program"
+        )
+    })
 }
 
 pub(crate) fn next(global: &Global, words: &Next) -> Outcome {

@@ -16,6 +16,8 @@ mod masks;
 mod once;
 #[cfg(test)]
 mod oracle;
+#[cfg(test)]
+mod properties;
 mod rrule;
 mod spec;
 mod surprise;

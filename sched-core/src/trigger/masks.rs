@@ -13,7 +13,7 @@ pub(super) struct TimeMask {
 
 impl TimeMask {
     /// The first allowed time at or after this second of a day.
-    fn at_or_after(&self, second: i64) -> Option<i64> {
+    pub(super) fn at_or_after(&self, second: i64) -> Option<i64> {
         let (mut minute, mut rest) = (second / 60 % 60, second % 60);
         let mut hour = lowest(u64::from(self.hours), second / 3600)?;
         if hour > second / 3600 {

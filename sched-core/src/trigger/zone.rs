@@ -65,10 +65,10 @@ impl Zone {
 
     /// The segment that an instant is in.
     pub(super) fn segment(&self, at: i64) -> Segment {
-        let year = Civil::of_day(at.div_euclid(DAY)).year;
         if self.tz == Tz::UTC {
             return Segment { start: i64::MIN, end: i64::MAX, offset: 0, before: 0, after: 0 };
         }
+        let year = Civil::of_day(at.div_euclid(DAY)).year;
         let (start, end) = match year {
             ..FIRST => (i64::MIN, year_start(FIRST)),
             FIRST..=LAST => (year_start(year), year_start(year + 1)),

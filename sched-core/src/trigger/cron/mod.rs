@@ -9,7 +9,7 @@ mod parse;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::civil::{Civil, Wall, YEARS, month_length, weekday};
+use super::civil::{Civil, DAY, Wall, YEARS, month_length, weekday};
 use super::masks::{DayMask, TimeMask, days_on, days_up_to, next_wall};
 use super::wall::WallTimes;
 
@@ -44,6 +44,9 @@ pub enum DayRule {
     Ocps,
 }
 
+/// The begin of the last day of the last year.
+const LAST_DAY: Wall = Civil { year: *YEARS.end(), month: 12, day: 31 }.to_day() * DAY;
+
 /// A day field: days that are named, and days that depend on the month.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct MonthDays {
@@ -77,6 +80,8 @@ pub(super) struct Cron {
     both_days: bool,
     fixed_time: bool,
     never: bool,
+    /// Whether the day fields leave no day out, so that the calendar need not be asked.
+    every_day: bool,
     /// Years in order; all of them when there is no list.
     years: Option<Box<[u16]>>,
 }
@@ -85,6 +90,10 @@ impl Cron {
     pub(super) fn parse(expression: &str, dialect: Dialect, rule: DayRule) -> Result<Self, CronError> {
         let mut cron = parse::parse(expression, dialect, rule)?;
         cron.never = !cron.is_possible();
+        cron.every_day = cron.years.is_none()
+            && cron.months == 0x1ffe
+            && (cron.month_days.named | 1) == u32::MAX
+            && (cron.week_days.named == 0x7f || !cron.both_days);
         Ok(cron)
     }
 
@@ -149,7 +158,17 @@ impl DayMask for Cron {
 
 impl WallTimes for Cron {
     fn next(&self, from: Wall) -> Option<Wall> {
-        if self.never { None } else { next_wall(self, &self.times, from) }
+        if self.never {
+            return None;
+        }
+        if self.every_day && from < LAST_DAY {
+            let (day, second) = (from.div_euclid(DAY), from.rem_euclid(DAY));
+            return match self.times.at_or_after(second) {
+                Some(time) => Some(day * DAY + time),
+                None => Some((day + 1) * DAY + self.times.at_or_after(0)?),
+            };
+        }
+        next_wall(self, &self.times, from)
     }
 
     fn fixed(&self) -> bool {

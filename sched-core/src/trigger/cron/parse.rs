@@ -97,6 +97,7 @@ fn fields(expression: &str, dialect: Dialect, rule: DayRule) -> Result<Cron, Fau
         both_days: no_day || no_weekday || star(day.1) || star(weekday.1),
         fixed_time: !minute.1.starts_with('*') && !hour.1.starts_with('*'),
         never: false,
+        every_day: false,
         years,
     })
 }

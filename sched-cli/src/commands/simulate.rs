@@ -1,10 +1,11 @@
 //! `sched simulate`: the whole configuration on a virtual clock, through the machine that production steps.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use chrono::{DateTime, DurationRound as _, TimeDelta, Utc};
-use sched_core::testing::Bench;
-use sched_core::{Event, HistoryFilter, HistoryRow, MemoryStore, Query as _, ScheduleName, SqliteReader};
+use sched_core::testing::{Bench, Oblivious};
+use sched_core::{Event, HistoryFilter, HistoryRow, Query as _, ScheduleName, SqliteReader};
 use serde_json::json;
 
 use crate::args::{Global, Simulate};
@@ -12,6 +13,8 @@ use crate::compose::Setup;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, table};
 
+/// Simulated at once.
+const STEP: Duration = Duration::from_secs(86_400);
 /// So many of the busiest minutes are told.
 const BUSIEST: usize = 10;
 /// Durations are measured over so many of a schedule's last runs.
@@ -19,15 +22,20 @@ const MEASURED: u32 = 50;
 
 pub(crate) fn simulate(global: &Global, words: &Simulate) -> Outcome {
     let setup = Setup::load(global)?;
-    let length = (words.until - words.from).to_std();
-    let length = length.map_err(|_| Failure::usage("--until lies before --from"))?;
-    let mut bench = Bench::start(MemoryStore::new(), words.from, &setup.config.schedules);
-    bench.advance(length);
-    let fire = |event: &&Event| match event {
-        Event::RunQueued { schedule, nominal_at: Some(at), .. } => Some((*at, schedule.clone())),
-        _ => None,
-    };
-    let mut fires: Vec<_> = bench.events().iter().filter_map(fire).collect();
+    if words.until < words.from {
+        return Err(Failure::usage("--until lies before --from"));
+    }
+    let mut bench = Bench::start(Oblivious::default(), words.from, &setup.config.schedules);
+    let mut fires = Vec::new();
+    while bench.now() < words.until {
+        // In steps, so that only the fires are kept of what happens.
+        let step = (words.until - bench.now()).to_std().unwrap_or_default().min(STEP);
+        bench.advance(step);
+        fires.extend(bench.take_events().into_iter().filter_map(|event| match event {
+            Event::RunQueued { schedule, nominal_at: Some(at), .. } => Some((at, schedule)),
+            _ => None,
+        }));
+    }
     fires.sort();
     if words.summary {
         return summary(global, &setup, &fires);

@@ -12,6 +12,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod oblivious;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,6 +31,8 @@ use crate::query::HistoryFilter;
 use crate::run::{HistoryRow, Outcome};
 use crate::spec::ScheduleSpec;
 use crate::store::{Query, Store};
+
+pub use oblivious::Oblivious;
 
 /// A clock that moves only when told.
 #[derive(Debug, Clone)]
@@ -201,6 +205,12 @@ impl<S: Store> Bench<S> {
     #[must_use]
     pub fn events(&self) -> Vec<&Event> {
         self.events.iter().map(|recorded| &recorded.event).collect()
+    }
+
+    /// The committed events since the last time, which are kept no longer; the list of starts begins anew too.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        self.started.clear();
+        self.events.drain(..).map(|recorded| recorded.event).collect()
     }
 
     /// Everything in the history, oldest first: schedule, nominal time or origin, state and reason; ranges with

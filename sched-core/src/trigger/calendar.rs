@@ -5,6 +5,7 @@
 
 use super::TriggerError;
 use super::civil::{Civil, Wall, YEARS, month_length, weekday};
+use super::cron::CronWords;
 use super::masks::{DayMask, TimeMask, days_on, days_up_to, next_wall};
 use super::wall::WallTimes;
 
@@ -54,6 +55,30 @@ impl Calendar {
     pub(super) fn parse(expression: &str) -> Result<(Self, Option<chrono_tz::Tz>), TriggerError> {
         let named = |message: TriggerError| TriggerError::Invalid(format!("calendar `{expression}`: {message}"));
         Self::read(expression.trim()).map_err(named)
+    }
+
+    /// What it allows, for who puts it into words; a weekday and a date must both match.
+    pub(super) fn words(&self) -> CronWords {
+        let days_back = self.from_end.iter().flat_map(|span| {
+            let (low, high) = (span.first.min(span.last), span.first.max(span.last));
+            (low..=high).rev().step_by(span.step as usize)
+        });
+        let years = self.years.iter().flat_map(|span| (span.first..=span.last).step_by(span.step as usize));
+        CronWords {
+            seconds: self.times.seconds,
+            minutes: self.times.minutes,
+            hours: self.times.hours,
+            days: self.days,
+            from_last: days_back.fold(0, |days, back| days | 1 << (back - 1)),
+            nearest: 0,
+            last_workday: false,
+            weekdays: self.weekdays,
+            nth: 0,
+            last: 0,
+            months: self.months as u16,
+            both_days: true,
+            years: years.map(|year| year as u16).collect(),
+        }
     }
 
     fn read(text: &str) -> Result<(Self, Option<chrono_tz::Tz>), TriggerError> {

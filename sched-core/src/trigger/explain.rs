@@ -2,6 +2,7 @@
 
 use chrono::Weekday;
 
+use super::calendar::Calendar;
 use super::cron::{Cron, CronWords};
 use super::spec::{TriggerError, TriggerKind, TriggerSpec, time_text};
 
@@ -48,7 +49,11 @@ impl TriggerSpec {
                 let mask = on.iter().fold(0, |mask, day: &Weekday| mask | 1 << day.num_days_from_sunday());
                 format!("At {} {}", list(at.iter().map(|time| time_text(*time))), weekdays(mask))
             }
-            TriggerKind::Calendar(expression) => format!("By the systemd calendar event {expression}"),
+            TriggerKind::Calendar(expression) => {
+                let (calendar, zone) = Calendar::parse(expression)?;
+                let text = cron(&calendar.words());
+                zone.map_or(text.clone(), |zone| format!("{text}, {zone} time"))
+            }
             TriggerKind::Rrule(rule) => format!("By the recurrence rule {rule}"),
             TriggerKind::Once(at) => format!("Once, at {}", at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
             TriggerKind::Union(parts) => {
@@ -123,7 +128,11 @@ fn cron(words: &CronWords) -> String {
         }
     }
     if !words.years.is_empty() {
-        text += &format!(" of {}", list(words.years.iter().map(ToString::to_string)));
+        let years = match words.years[..] {
+            [first, .., last] if words.years.len() > 5 => format!("some of the years from {first} to {last}"),
+            _ => list(words.years.iter().map(ToString::to_string)),
+        };
+        text += &format!(" of {years}");
     }
     text
 }
@@ -214,9 +223,14 @@ fn month_days(words: &CronWords) -> String {
         }
         _ => phrases.extend(named.iter().map(|day| format!("the {}", ordinal(*day)))),
     }
-    for back in values(words.from_last.into()) {
-        let last = if back == 0 { "the last day".into() } else { format!("the {} day before the last", ordinal(back)) };
-        phrases.push(last);
+    match values(words.from_last.into())[..] {
+        [0, .., most] if words.from_last.count_ones() == most + 1 => {
+            phrases.push(format!("the last {} days", most + 1))
+        }
+        ref days => phrases.extend(days.iter().map(|back| match back {
+            0 => "the last day".into(),
+            back => format!("the {} last day", ordinal(back + 1)),
+        })),
     }
     phrases
         .extend(values(words.nearest.into()).iter().map(|day| format!("the weekday nearest to the {}", ordinal(*day))));
@@ -253,6 +267,20 @@ fn weekday_phrases(words: &CronWords) -> String {
 mod tests {
     use super::super::{DayRule, Dialect};
     use super::*;
+
+    #[test]
+    fn calendar_events_read_like_cron() {
+        for (expression, expected) in [
+            ("Mon..Fri 02:00", "At 02:00 on weekdays"),
+            ("*-*~01 12:00 Europe/Berlin", "At 12:00 on the last day of the month, Europe/Berlin time"),
+            ("Mon *-05~07/1", "At 00:00 on the last 7 days of the month, if it falls on Mondays in May"),
+            ("hourly", "Every hour, on the hour"),
+            ("quarterly", "At 00:00 on the 1st of the month in January, April, July and October"),
+        ] {
+            let spec = TriggerSpec::of(TriggerKind::Calendar(expression.into()), None);
+            assert_eq!(spec.explain().unwrap(), expected, "{expression}");
+        }
+    }
 
     #[test]
     fn reads_as_a_person_would_say_it() {

@@ -17,9 +17,11 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 
 /// The daemon stands within this, or is stopped.
-const READY_WITHIN: Duration = Duration::from_millis(1900);
+const READY_WITHIN: Duration = Duration::from_millis(2500);
 /// How long it must live after it said so.
 const SURVIVAL: Duration = Duration::from_secs(2);
+/// However slow the start was, the command ends by then.
+const ANSWER_WITHIN: Duration = Duration::from_millis(3900);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 #[derive(Debug, Deserialize)]
@@ -43,12 +45,15 @@ pub(crate) fn start(global: &Global) -> Outcome {
     if let Some(pid) = holder(&setup.config.data_dir) {
         return Ok(already(global, pid));
     }
+    let clock = SystemClock::new();
+    let begun = clock.now().mono;
     let mut child = spawn(global, &setup)?;
     let word = wait_for_word(&mut child)?;
     if !word.ready {
         return refused(global, &setup, &word);
     }
-    if let Some(status) = death_within(&mut child, SURVIVAL)? {
+    let left = ANSWER_WITHIN.saturating_sub(clock.now().mono.saturating_sub(begun));
+    if let Some(status) = death_within(&mut child, SURVIVAL.min(left))? {
         let how = status.signal().map_or_else(|| status.to_string(), |signal| format!("signal {signal}"));
         let out = setup.config.log_dir.join("scheduler.out");
         return Err(Failure::failed(format!("the scheduler started and died ({how}); see {}", out.display())));

@@ -111,17 +111,17 @@ pub(crate) struct Next {
     /// The zone of the trigger's times
     #[arg(long, value_name = "ZONE")]
     pub(crate) tz: Option<String>,
-    /// What happens to times that a day does not have: auto, run_after, skip or shift
-    #[arg(long, value_name = "RULE", requires = "trigger")]
+    /// What happens to times that a day does not have
+    #[arg(long, value_name = "RULE", requires = "trigger", value_parser = ["auto", "run_after", "skip", "shift"])]
     pub(crate) gap: Option<String>,
-    /// What happens to times that a day has twice: auto, first, last or both
-    #[arg(long, value_name = "RULE", requires = "trigger")]
+    /// What happens to times that a day has twice
+    #[arg(long, value_name = "RULE", requires = "trigger", value_parser = ["auto", "first", "last", "both"])]
     pub(crate) fold: Option<String>,
-    /// When both day fields of a cron expression must match: debian or ocps
-    #[arg(long, value_name = "RULE", requires = "cron")]
+    /// When both day fields of a cron expression must match
+    #[arg(long, value_name = "RULE", requires = "cron", value_parser = ["debian", "ocps"])]
     pub(crate) day_rule: Option<String>,
-    /// Whose cron: standard or quartz
-    #[arg(long, value_name = "DIALECT", requires = "cron")]
+    /// Whose cron
+    #[arg(long, value_name = "DIALECT", requires = "cron", value_parser = ["standard", "quartz"])]
     pub(crate) dialect: Option<String>,
     /// Strictly after this instant [default: now]
     #[arg(long, value_name = "TIME")]
@@ -138,8 +138,8 @@ pub(crate) struct Explain {
     /// The zone of its times
     #[arg(long, value_name = "ZONE")]
     pub(crate) tz: Option<String>,
-    /// Whose cron: standard or quartz
-    #[arg(long, value_name = "DIALECT")]
+    /// Whose cron
+    #[arg(long, value_name = "DIALECT", value_parser = ["standard", "quartz"])]
     pub(crate) dialect: Option<String>,
 }
 

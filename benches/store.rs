@@ -87,7 +87,7 @@ fn cycle(bencher: Bencher<'_, '_>, mut store: impl Store, batch: usize) {
                 abandoned: false,
                 artifacts: Vec::new(),
             };
-            write(Intent::Finish { run_id: *id, fence: *fence, ending })
+            write(Intent::Finish { run_id: *id, fence: *fence, ending, cursor: None })
         };
         commit(&mut store, &ids.iter().zip(&receipts).map(finish).collect::<Vec<_>>());
     });

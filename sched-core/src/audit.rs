@@ -6,7 +6,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::id::ScheduleName;
-use crate::store::{Disposition, Query, StoreError};
+use crate::store::{Disposition, Query, Span, StoreError};
+use crate::trigger::Trigger;
 
 /// At most so many instants are listed for each schedule; all are counted.
 const LISTED: usize = 100;
@@ -66,15 +67,22 @@ pub fn audit(query: &dyn Query, since: Option<DateTime<Utc>>) -> Result<AuditRep
         schedules: Vec::new(),
     };
     for row in query.schedules()? {
+        let after = since.unwrap_or(DateTime::<Utc>::UNIX_EPOCH);
+        let recorded = query.dispositions(row.name(), after)?;
         let mut expected = Vec::new();
         for version in query.versions(row.name())? {
             let Ok(trigger) = version.spec.trigger.compile() else { continue };
             let from = since.map_or(version.from, |since| since.max(version.from));
             let until = version.until.map_or(row.cursor, |until| until.min(row.cursor));
-            expected.extend(crate::trigger::instants(&*trigger, from).take_while(|at| *at <= until));
+            if version.spec.trigger.is_after_completion() {
+                // What lies before `since` is not known, so the first fire after it is taken as it is.
+                let first = recorded.iter().map(|disposition| disposition.from).find(|at| *at > from);
+                let next = if from > version.from { first } else { trigger.next_after(from) };
+                expected.extend(after_runs(&*trigger, from, next, until, &query.spans(row.name())?));
+            } else {
+                expected.extend(crate::trigger::instants(&*trigger, from).take_while(|at| *at <= until));
+            }
         }
-        let after = since.unwrap_or(DateTime::<Utc>::UNIX_EPOCH);
-        let recorded = query.dispositions(row.name(), after)?;
         let count = recorded.iter().map(|disposition| disposition.count).sum();
         let fault = |at: &DateTime<Utc>| AuditFault { schedule: row.name().clone(), nominal_at: *at };
         let (missing, duplicates) = compare(&expected, &recorded);
@@ -87,6 +95,36 @@ pub fn audit(query: &dyn Query, since: Option<DateTime<Utc>>) -> Result<AuditRep
         report.schedules.push(ScheduleAudit { schedule: row.name().clone(), expected, recorded: count });
     }
     Ok(report)
+}
+
+/// The fires in (`idle`, `until`] of a trigger that counts from the ends of runs, from the fire `next` on. A run that
+/// is open when a fire would come puts it off until after its own end; a fire that does not run ends at once.
+fn after_runs(
+    trigger: &dyn Trigger,
+    mut idle: DateTime<Utc>,
+    mut next: Option<DateTime<Utc>>,
+    until: DateTime<Utc>,
+    spans: &[Span],
+) -> Vec<DateTime<Utc>> {
+    let mut expected = Vec::new();
+    let mut spans = spans.iter().peekable();
+    while let Some(fire) = next.filter(|fire| *fire <= until) {
+        let span = spans.next_if(|span| span.nominal_at == Some(fire) || span.queued_at <= fire);
+        let mut end = idle;
+        if span.is_none_or(|span| span.nominal_at == Some(fire)) {
+            expected.push(fire);
+            end = fire;
+        }
+        if let Some(span) = span {
+            let Some(finished) = span.finished_at else { break };
+            end = end.max(finished);
+        }
+        if end > idle {
+            idle = end;
+            next = trigger.next_after(idle);
+        }
+    }
+    expected
 }
 
 /// The instants that are missing, and those that are recorded too often or without reason. Both lists are in

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::id::ScheduleName;
-use crate::policy::{Delivery, Misfire, OnStart, Overlap, Retry, duration_text};
+use crate::policy::{Delivery, Misfire, MisfirePolicy, OnStart, Overlap, Retry, duration_text};
 use crate::trigger::TriggerSpec;
 
 /// Everything that defines a schedule. Serialises to the form that the store keeps and the API shows.
@@ -171,6 +171,14 @@ impl ScheduleSpec {
         }
         if self.timeout.is_zero() {
             return Err(SpecError::field("timeout", "must be longer than zero"));
+        }
+        if self.trigger.is_after_completion()
+            && (self.overlap != Overlap::Skip || self.misfire.policy == MisfirePolicy::All)
+        {
+            return Err(SpecError::field(
+                "trigger",
+                "`after_completion` waits for the end of each run: leave out `overlap`, and `misfire.policy` is \"latest\" or \"skip\"",
+            ));
         }
         self.trigger.validate().map_err(|error| SpecError::field("trigger", error.to_string()))
     }

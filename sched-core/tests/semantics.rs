@@ -9,7 +9,7 @@ use sched_core::engine::{Assignment, Command, Reply};
 use sched_core::testing::Bench;
 use sched_core::{
     Delivery, HistoryFilter, HistoryRow, JobError, MemoryStore, Misfire, MisfirePolicy, OnStart, Outcome, Output,
-    Overlap, Refusal, Retry, ScheduleSpec, TriggerRequest, TriggerSpec,
+    Overlap, Refusal, Retry, ScheduleSpec, TriggerKind, TriggerRequest, TriggerSpec,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -333,4 +333,47 @@ fn given_a_changed_schedule_then_a_new_version_owns_the_fires_from_then_on() {
     let spans: Vec<_> = versions.iter().map(|v| (v.version, v.from, v.until)).collect();
     let change = at("2026-01-01T00:45:00Z");
     assert_eq!(spans, [(1, at("2026-01-01T00:30:00Z"), Some(change)), (2, change, None)]);
+}
+
+/// A trigger five minutes after each run ends, with a name.
+fn after_runs(name: &str) -> ScheduleSpec {
+    let trigger = TriggerSpec::of(TriggerKind::AfterCompletion(5 * MINUTE), None);
+    ScheduleSpec::new(name, "job", trigger).unwrap()
+}
+
+#[test]
+fn given_a_delay_after_completion_then_each_fire_is_counted_from_the_end_of_the_last_run() {
+    let specs = [after_runs("poll")];
+    let mut bench = Bench::start_with(MemoryStore::new(), at("2026-01-01T00:00:00Z"), &specs, |_| ok(2 * MINUTE));
+    bench.advance(13 * MINUTE);
+    assert_eq!(bench.started(), ["poll 2026-01-01T00:05:00Z", "poll 2026-01-01T00:12:00Z"]);
+    // By hand counts too: it ends at 00:18, and puts off the fire that would have come at 00:19.
+    bench.advance(3 * MINUTE);
+    bench.command(Command::Trigger(TriggerRequest::new("poll".parse().unwrap(), "ann"))).unwrap();
+    bench.advance(10 * MINUTE);
+    let report = sched_core::audit(&*bench.query(), None).unwrap();
+    assert!(report.ok, "{report:?}");
+    assert_eq!(bench.started()[2..], ["poll manual", "poll 2026-01-01T00:23:00Z"]);
+
+    // While it is down the fire that was due stays due; one run makes up for it.
+    let store = bench.crash();
+    let mut bench = Bench::start_with(store, at("2026-01-01T00:50:00Z"), &specs, |_| ok(2 * MINUTE));
+    bench.advance(10 * MINUTE);
+    assert_eq!(bench.started(), ["poll 2026-01-01T00:50:00Z", "poll 2026-01-01T00:57:00Z"]);
+    let report = sched_core::audit(&*bench.query(), None).unwrap();
+    assert!(report.ok, "{report:?}");
+    assert_eq!(bench.ledger().len(), 6 + 1, "one range for what the pause would have held: {:?}", bench.ledger());
+}
+
+#[test]
+fn given_a_delay_after_completion_when_the_process_dies_while_it_runs_then_the_delay_counts_from_the_restart() {
+    let specs = [after_runs("poll").with_retry(once_only())];
+    let mut bench = Bench::start_with(MemoryStore::new(), at("2026-01-01T00:00:00Z"), &specs, |_| ok(2 * MINUTE));
+    bench.advance(6 * MINUTE);
+    let store = bench.crash();
+    let mut bench = Bench::start(store, at("2026-01-01T00:30:00Z"), &specs);
+    bench.advance(6 * MINUTE);
+    assert_eq!(bench.ledger(), ["poll 2026-01-01T00:05:00Z interrupted (lost)", "poll 2026-01-01T00:35:00Z succeeded"]);
+    let report = sched_core::audit(&*bench.query(), None).unwrap();
+    assert_eq!((report.ok, report.expected), (true, 2), "{report:?}");
 }

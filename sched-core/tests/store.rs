@@ -105,7 +105,7 @@ impl<S: Store> Suite<S> {
 
     fn finish(&mut self, number: u128, fence: u64, state: RunState) -> Receipt {
         let run_id = RunId::from_uuid(Uuid::from_u128(number));
-        self.one(Intent::Finish { run_id, fence: Fence(fence), ending: ending(state) })
+        self.one(Intent::Finish { run_id, fence: Fence(fence), ending: ending(state), cursor: None })
     }
 
     fn check(mut self) {

@@ -150,6 +150,9 @@ impl Machine {
             if let Some(group) = schedule.row.spec.group.as_ref().and_then(|name| self.groups.get_mut(name)) {
                 group.waiting.remove(&key);
             }
+            if schedule.follows_runs() {
+                self.reindex(&run.record.schedule);
+            }
         }
     }
 

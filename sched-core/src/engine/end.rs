@@ -65,15 +65,20 @@ impl Machine {
             Transition::Done(ending) => {
                 let ending = finish(ending);
                 let event = finished_event(&run.record, &ending);
+                let (name, held) = (run.record.schedule.clone(), run.phase != Phase::Queued);
                 if abandoned {
                     run.phase = Phase::Abandoned;
-                } else if run.phase != Phase::Queued {
+                }
+                let cursor = self.counted_from(&name, ending.at);
+                if abandoned {
+                    // Its task keeps its place until it ends.
+                } else if held {
                     self.release_place(run_id);
                     self.forget(run_id);
                 } else {
                     self.forget(run_id);
                 }
-                self.write(now, Intent::Finish { run_id, fence, ending }, vec![event]);
+                self.write(now, Intent::Finish { run_id, fence, ending, cursor }, vec![event]);
             }
             Transition::Again { attempt, not_before, ending } => {
                 let ending = finish(ending);
@@ -110,9 +115,10 @@ impl Machine {
             artifacts: Vec::new(),
         };
         let event = finished_event(&run.record, &ending);
-        let fence = run.record.fence;
+        let (fence, name) = (run.record.fence, run.record.schedule.clone());
+        let cursor = self.counted_from(&name, ending.at);
         self.forget(run_id);
-        self.write(now, Intent::Finish { run_id, fence, ending }, vec![event]);
+        self.write(now, Intent::Finish { run_id, fence, ending, cursor }, vec![event]);
     }
 
     /// Takes the next firmer measure against attempts whose time is over.

@@ -37,9 +37,15 @@ impl Machine {
     pub(super) fn account(&mut self, now: Now, name: &ScheduleName, hold: Option<Reason>) {
         loop {
             let Some(schedule) = self.schedules.get(name) else { return };
+            let follows = schedule.follows_runs();
+            if follows && !schedule.open.is_empty() {
+                break;
+            }
             let expected = schedule.row.cursor;
             let planned = plan(&*schedule.trigger, expected, now.utc, &schedule.row.spec.misfire, hold);
             let mut draft = Draft::default();
+            let last = planned.steps.last().map_or(expected, Step::until);
+            let cursor = if follows { last } else { planned.cursor };
             for step in planned.steps {
                 match step {
                     Step::Run { at, late } => self.fire(now, name, at, late, &mut draft),
@@ -49,7 +55,7 @@ impl Machine {
                 }
             }
             let Some(schedule) = self.schedules.get_mut(name) else { return };
-            schedule.row.cursor = planned.cursor;
+            schedule.row.cursor = cursor;
             if !planned.more
                 && let Some(range) = schedule.range.as_mut().filter(|range| !range.announced)
             {
@@ -58,8 +64,7 @@ impl Machine {
             }
             if !draft.runs.is_empty() || !draft.ranges.is_empty() {
                 let ranges = draft.ranges.into_values().collect();
-                let intent =
-                    Intent::Plan { schedule: name.clone(), expected, cursor: planned.cursor, ranges, runs: draft.runs };
+                let intent = Intent::Plan { schedule: name.clone(), expected, cursor, ranges, runs: draft.runs };
                 self.write_then(now, intent, draft.events, Pending::Plan(name.clone()));
             } else {
                 // Nothing was due: the stored cursor stays where it was.
@@ -149,6 +154,7 @@ impl Machine {
     pub(super) fn enqueue(&mut self, run: RunRecord) {
         let Some(schedule) = self.schedules.get_mut(&run.schedule) else { return };
         schedule.open.insert(run.run_id);
+        let follows = schedule.follows_runs();
         self.ready.insert((run.not_before, run.run_id));
         let mut expires = None;
         if run.nominal_at.is_some() && run.attempt == 0 {
@@ -166,7 +172,11 @@ impl Machine {
             stop: None,
             record: run,
         };
+        let name = follows.then(|| open.record.schedule.clone());
         self.runs.insert(open.record.run_id, open);
+        if let Some(name) = name {
+            self.reindex(&name);
+        }
     }
 }
 

@@ -154,6 +154,13 @@ struct Schedule {
     range: Option<OpenRange>,
 }
 
+impl Schedule {
+    /// Whether its next fire is counted from the end of its last run, and there is none while one is open.
+    const fn follows_runs(&self) -> bool {
+        self.row.spec.trigger.is_after_completion()
+    }
+}
+
 #[derive(Debug)]
 struct OpenRange {
     record: RangeRecord,
@@ -268,13 +275,21 @@ impl Machine {
         self.write(now, Intent::Note, vec![Event::Alert { message }]);
     }
 
+    /// The end of a run moves the cursor of a schedule that counts from there; gives the cursor for the store.
+    fn counted_from(&mut self, name: &ScheduleName, end: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let schedule = self.schedules.get_mut(name).filter(|schedule| schedule.follows_runs())?;
+        schedule.row.cursor = schedule.row.cursor.max(end);
+        Some(schedule.row.cursor)
+    }
+
     /// Puts a schedule at its place in the order of due fires.
     fn reindex(&mut self, name: &ScheduleName) {
         let Some(schedule) = self.schedules.get_mut(name) else { return };
         if let Some(next) = schedule.next.take() {
             self.due.remove(&(next, name.clone()));
         }
-        let held = schedule.row.paused.is_some() || schedule.row.retired || self.dispatch.is_some();
+        let busy = schedule.follows_runs() && !schedule.open.is_empty();
+        let held = schedule.row.paused.is_some() || schedule.row.retired || self.dispatch.is_some() || busy;
         if !held && let Some(next) = schedule.trigger.next_after(schedule.row.cursor) {
             schedule.next = Some(next);
             self.due.insert((next, name.clone()));

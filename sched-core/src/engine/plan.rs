@@ -21,6 +21,16 @@ pub(crate) enum Step {
     Gap { from: DateTime<Utc>, until: DateTime<Utc>, count: u64, state: RunState, reason: Reason },
 }
 
+impl Step {
+    /// The last fire of the step.
+    pub(crate) const fn until(&self) -> DateTime<Utc> {
+        match self {
+            Self::Run { at, .. } => *at,
+            Self::Gap { until, .. } => *until,
+        }
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,

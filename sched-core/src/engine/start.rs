@@ -179,8 +179,12 @@ impl Machine {
             OnStart::No => false,
             OnStart::Always => !options.supervised_restart,
             OnStart::IfDue => {
-                let period = schedule.trigger.last_until(now.utc).unwrap_or(DateTime::<Utc>::MIN_UTC);
-                is_due(period, recent)
+                let period = if schedule.follows_runs() {
+                    recent.first().map(|run| run.nominal_at.unwrap_or(run.queued_at))
+                } else {
+                    schedule.trigger.last_until(now.utc)
+                };
+                is_due(period.unwrap_or(DateTime::<Utc>::MIN_UTC), recent)
             }
         };
         let held = schedule.row.paused.is_some() || self.dispatch.is_some() || !schedule.open.is_empty();

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{
-    Admin, Committed, Disposition, Ending, Intent, Query, Receipt, ScheduleRow, Snapshot, Store, StoreError,
+    Admin, Committed, Disposition, Ending, Intent, Query, Receipt, ScheduleRow, Snapshot, Span, Store, StoreError,
     VersionRow, Write,
 };
 use crate::context::PruneRule;
@@ -110,11 +110,14 @@ impl Inner {
                 self.fence = fence;
                 Receipt::Claimed(Fence(fence))
             }
-            Intent::Finish { run_id, fence, ending } => match self.runs.get_mut(run_id) {
+            Intent::Finish { run_id, fence, ending, cursor } => match self.runs.get_mut(run_id) {
                 Some(run) if !run.state.is_final() && run.fence == *fence => {
                     run.state = ending.state;
                     run.finished_at = Some(ending.at);
                     end(run, ending);
+                    if let (Some(cursor), Some(row)) = (cursor, self.schedules.get_mut(&run.schedule)) {
+                        row.cursor = *cursor;
+                    }
                     Receipt::Applied
                 }
                 _ => Receipt::Conflict,
@@ -320,6 +323,18 @@ impl Query for MemoryStore {
 
     fn versions(&self, schedule: &ScheduleName) -> Result<Vec<VersionRow>, StoreError> {
         Ok(self.lock().versions.get(schedule).cloned().unwrap_or_default())
+    }
+
+    fn spans(&self, schedule: &ScheduleName) -> Result<Vec<Span>, StoreError> {
+        let inner = self.lock();
+        let mut spans: Vec<_> = inner
+            .runs
+            .values()
+            .filter(|run| run.schedule == *schedule)
+            .map(|run| Span { nominal_at: run.nominal_at, queued_at: run.queued_at, finished_at: run.finished_at })
+            .collect();
+        spans.sort_by_key(|span| (span.queued_at, span.nominal_at.is_none()));
+        Ok(spans)
     }
 
     fn dispositions(&self, schedule: &ScheduleName, since: DateTime<Utc>) -> Result<Vec<Disposition>, StoreError> {

@@ -129,6 +129,8 @@ pub enum Intent {
         fence: Fence,
         /// How it ended.
         ending: Ending,
+        /// Where the schedule's cursor goes with it, when its next fire is counted from this end.
+        cursor: Option<DateTime<Utc>>,
     },
     /// Puts a running run back into the queue under its fence.
     Requeue {
@@ -247,6 +249,17 @@ pub struct Disposition {
     pub count: u64,
 }
 
+/// From when to when a run was open, for the audit of fires that are counted from the ends of runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// The fire it was, if it was one.
+    pub nominal_at: Option<DateTime<Utc>>,
+    /// When it was accepted.
+    pub queued_at: DateTime<Utc>,
+    /// When it ended; none while it is open.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
 /// Why the store could not do it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -362,6 +375,11 @@ pub trait Query: Send + Sync {
     /// # Errors
     /// When the store cannot be read.
     fn dispositions(&self, schedule: &ScheduleName, since: DateTime<Utc>) -> Result<Vec<Disposition>, StoreError>;
+    /// When the runs of a schedule were open, fires before other runs, in the order in which they were accepted.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn spans(&self, schedule: &ScheduleName) -> Result<Vec<Span>, StoreError>;
     /// The instant before which history has been pruned.
     ///
     /// # Errors

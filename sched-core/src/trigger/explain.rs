@@ -44,6 +44,9 @@ impl TriggerSpec {
                 cron(&Cron::parse(expression, *dialect, *day_rule)?.words())
             }
             TriggerKind::Every { period, .. } => format!("Every {}", humantime::format_duration(*period)),
+            TriggerKind::AfterCompletion(delay) => {
+                format!("{} after each run ends", humantime::format_duration(*delay))
+            }
             TriggerKind::Daily(times) => format!("Every day at {}", list(times.iter().map(|time| time_text(*time)))),
             TriggerKind::Weekly { on, at } => {
                 let mask = on.iter().fold(0, |mask, day: &Weekday| mask | 1 << day.num_days_from_sunday());

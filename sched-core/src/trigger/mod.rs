@@ -5,6 +5,7 @@
 //!
 //! Must not know: clocks, I/O, jobs.
 
+mod after_completion;
 mod bounds;
 mod calendar;
 mod civil;

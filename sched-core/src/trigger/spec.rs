@@ -11,7 +11,7 @@ use super::bounds::{Bounded, Union};
 use super::cron::{self, CronError, DayRule, Dialect};
 use super::wall::{Dst, Fold, Gap, InZone};
 use super::written::Written;
-use super::{Trigger, calendar, daily, every, instants, once, rrule, weekly};
+use super::{Trigger, after_completion, calendar, daily, every, instants, once, rrule, weekly};
 
 /// A `limit` is walked when the trigger is compiled; it has an end.
 const MOST_FIRES: u32 = 100_000;
@@ -57,6 +57,8 @@ pub enum TriggerKind {
         /// The instant from which periods are counted.
         anchor: DateTime<Utc>,
     },
+    /// A fixed delay after the schedule's last run ended.
+    AfterCompletion(Duration),
     /// One or more times of day.
     Daily(Vec<NaiveTime>),
     /// Times of day on some days of the week.
@@ -133,6 +135,12 @@ impl TriggerSpec {
         self
     }
 
+    /// Whether its fires are counted from the ends of its schedule's runs.
+    #[must_use]
+    pub const fn is_after_completion(&self) -> bool {
+        matches!(self.kind, TriggerKind::AfterCompletion(_))
+    }
+
     /// Checks the trigger.
     ///
     /// # Errors
@@ -147,12 +155,21 @@ impl TriggerSpec {
     /// What is wrong and what to write instead.
     pub fn compile(&self) -> Result<Arc<dyn Trigger>, TriggerError> {
         let zone = self.timezone.unwrap_or(Tz::UTC);
-        let mut end = self.end;
+        let (mut start, mut end) = (self.start, self.end);
         let inner: Arc<dyn Trigger> = match &self.kind {
             TriggerKind::Cron { expression, dialect, day_rule } => {
                 Arc::new(InZone::new(cron::Cron::parse(expression, *dialect, *day_rule)?, zone, self.dst))
             }
             TriggerKind::Every { period, anchor } => Arc::new(every::Every::new(*period, *anchor)?),
+            TriggerKind::AfterCompletion(delay) => {
+                if self.limit.is_some() || !self.except.is_empty() {
+                    return Err(TriggerError::Invalid(
+                        "`after_completion` takes `start` and `end`, not `limit` or `except`".into(),
+                    ));
+                }
+                start = None;
+                Arc::new(after_completion::AfterCompletion::new(*delay, self.start)?)
+            }
             TriggerKind::Daily(times) => Arc::new(InZone::new(daily::Daily::new(times)?, zone, self.dst)),
             TriggerKind::Weekly { on, at } => Arc::new(InZone::new(weekly::Weekly::new(on, at)?, zone, self.dst)),
             TriggerKind::Calendar(expression) => {
@@ -166,19 +183,25 @@ impl TriggerSpec {
             }
             TriggerKind::Once(at) => Arc::new(once::Once::new(*at)),
             TriggerKind::Union(parts) => {
+                if parts.iter().any(Self::is_after_completion) {
+                    return Err(TriggerError::Invalid(
+                        "`after_completion` stands alone, not in a list; make it a schedule of its own".into(),
+                    ));
+                }
                 Arc::new(Union(parts.iter().map(Self::compile).collect::<Result<Vec<_>, _>>()?.into()))
             }
         };
-        self.bounded(inner, end, zone)
+        self.bounded(inner, start, end, zone)
     }
 
     fn bounded(
         &self,
         inner: Arc<dyn Trigger>,
+        start: Option<DateTime<Utc>>,
         end: Option<DateTime<Utc>>,
         zone: Tz,
     ) -> Result<Arc<dyn Trigger>, TriggerError> {
-        if self.start.is_none() && end.is_none() && self.except.is_empty() && self.limit.is_none() {
+        if start.is_none() && end.is_none() && self.except.is_empty() && self.limit.is_none() {
             return Ok(inner);
         }
         if let (Some(start), Some(end)) = (self.start, end)
@@ -189,10 +212,9 @@ impl TriggerSpec {
         let mut except = self.except.clone();
         except.sort_unstable();
         except.dedup();
-        let mut bounded = Bounded { inner, start: self.start, end, except: except.into(), zone };
+        let mut bounded = Bounded { inner, start, end, except: except.into(), zone };
         if let Some(limit) = self.limit {
-            let start = self
-                .start
+            let start = start
                 .ok_or_else(|| TriggerError::Invalid("`limit` counts fires from `start`; write that too".into()))?;
             if !(1..=MOST_FIRES).contains(&limit) {
                 return Err(TriggerError::Invalid(format!("`limit` is a number from 1 to {MOST_FIRES}")));
@@ -251,6 +273,9 @@ impl TriggerSpec {
             TriggerKind::Cron { expression, dialect: Dialect::Standard, .. } => format!("cron {expression}"),
             TriggerKind::Cron { expression, .. } => format!("quartz cron {expression}"),
             TriggerKind::Every { period, .. } => format!("every {}", humantime::format_duration(*period)),
+            TriggerKind::AfterCompletion(delay) => {
+                format!("{} after completion", humantime::format_duration(*delay))
+            }
             TriggerKind::Daily(times) => {
                 format!("daily {}", list(times, |time| time_text(*time)))
             }
@@ -263,7 +288,10 @@ impl TriggerSpec {
             TriggerKind::Once(at) => format!("once {}", at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
             TriggerKind::Union(parts) => parts.iter().map(Self::describe).collect::<Vec<_>>().join(" or "),
         };
-        let elapsed = matches!(self.kind, TriggerKind::Every { .. } | TriggerKind::Once(_) | TriggerKind::Union(_));
+        let elapsed = matches!(
+            self.kind,
+            TriggerKind::Every { .. } | TriggerKind::AfterCompletion(_) | TriggerKind::Once(_) | TriggerKind::Union(_)
+        );
         match self.timezone {
             Some(zone) if zone != Tz::UTC && !elapsed => format!("{text} {zone}"),
             _ => text,

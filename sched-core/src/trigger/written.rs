@@ -60,6 +60,8 @@ struct Raw {
     #[serde(skip_serializing_if = "Option::is_none")]
     anchor: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    after_completion: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     daily: Option<OneOrMany>,
     #[serde(skip_serializing_if = "Option::is_none")]
     weekly: Option<Weekly>,
@@ -161,6 +163,9 @@ impl Raw {
             let period = duration_text::parse(period).map_err(TriggerError::Invalid)?;
             kinds.push(TriggerKind::Every { period, anchor: self.anchor.unwrap_or(DateTime::UNIX_EPOCH) });
         }
+        if let Some(delay) = &self.after_completion {
+            kinds.push(TriggerKind::AfterCompletion(duration_text::parse(delay).map_err(TriggerError::Invalid)?));
+        }
         if let Some(times) = &self.daily {
             kinds.push(TriggerKind::Daily(times.parsed(parse_time)?));
         }
@@ -182,7 +187,7 @@ impl Raw {
         match (kinds.pop(), kinds.is_empty()) {
             (Some(kind), true) => Ok(kind),
             _ => fail(
-                "a trigger has exactly one of `cron`, `every`, `daily`, `weekly`, `calendar`, `rrule` and `once`, such as { daily = \"08:00\" }",
+                "a trigger has exactly one of `cron`, `every`, `after_completion`, `daily`, `weekly`, `calendar`, `rrule` and `once`, such as { daily = \"08:00\" }",
             ),
         }
     }
@@ -219,6 +224,9 @@ impl Raw {
             TriggerKind::Every { period, anchor } => {
                 raw.every = Some(humantime::format_duration(*period).to_string());
                 raw.anchor = (*anchor != DateTime::UNIX_EPOCH).then_some(*anchor);
+            }
+            TriggerKind::AfterCompletion(delay) => {
+                raw.after_completion = Some(humantime::format_duration(*delay).to_string());
             }
             TriggerKind::Daily(times) => raw.daily = Some(OneOrMany::of(times, |time| time_text(*time))),
             TriggerKind::Weekly { on, at } => {

@@ -217,6 +217,10 @@ impl Query for SqliteReader {
     fn versions(&self, schedule: &crate::ScheduleName) -> Result<Vec<super::VersionRow>, StoreError> {
         self.with(|conn| query::versions(conn, schedule))
     }
+    fn spans(&self, schedule: &crate::ScheduleName) -> Result<Vec<super::Span>, StoreError> {
+        self.with(|conn| query::spans(conn, schedule))
+    }
+
     fn dispositions(
         &self,
         schedule: &crate::ScheduleName,

@@ -5,7 +5,7 @@ use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use serde_json::Value;
 
-use super::super::{Disposition, ScheduleRow, Snapshot, VersionRow};
+use super::super::{Disposition, ScheduleRow, Snapshot, Span, VersionRow};
 use super::rows::{self, Id, Json, Micros, RANGE_COLUMNS, RUN_COLUMNS};
 use crate::event::{Event, Recorded};
 use crate::id::{RunId, ScheduleName, Seq};
@@ -81,6 +81,21 @@ pub(super) fn dispositions(
     )?
     .query_map(params![schedule.as_str(), Micros(since)], |row| {
         Ok(Disposition { from: rows::at(row, "from_at")?, until: rows::at(row, "until_at")?, count: row.get("count")? })
+    })?
+    .collect()
+}
+
+pub(super) fn spans(conn: &Connection, schedule: &ScheduleName) -> Result<Vec<Span>> {
+    conn.prepare_cached(
+        "SELECT nominal_at, queued_at, finished_at FROM runs WHERE schedule = (SELECT id FROM schedules WHERE name = ?1)
+         ORDER BY queued_at, nominal_at IS NULL",
+    )?
+    .query_map([schedule.as_str()], |row| {
+        Ok(Span {
+            nominal_at: rows::maybe_at(row, "nominal_at")?,
+            queued_at: rows::at(row, "queued_at")?,
+            finished_at: rows::maybe_at(row, "finished_at")?,
+        })
     })?
     .collect()
 }

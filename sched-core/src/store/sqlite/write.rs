@@ -76,8 +76,14 @@ pub(super) fn apply(tx: &Transaction<'_>, intent: &Intent) -> Result<Receipt> {
             put_fact(tx, "fence", &fence.to_string())?;
             Ok(Receipt::Claimed(Fence(fence)))
         }
-        Intent::Finish { run_id, fence, ending } => {
+        Intent::Finish { run_id, fence, ending, cursor } => {
             let ended = end(tx, *run_id, *fence, ending, None)?;
+            if let Some(cursor) = cursor.filter(|_| ended) {
+                tx.prepare_cached(
+                    "UPDATE schedules SET cursor = ?2 WHERE id = (SELECT schedule FROM runs WHERE run_id = ?1)",
+                )?
+                .execute(params![Id(run_id.as_uuid()), Micros(cursor)])?;
+            }
             Ok(if ended { Receipt::Applied } else { Receipt::Conflict })
         }
         Intent::Requeue { run_id, fence, attempt, not_before, ending } => {

@@ -154,6 +154,9 @@ pub(crate) struct Simulate {
     /// Print counts, the busiest minutes and expected overlaps instead of the fires
     #[arg(long)]
     pub(crate) summary: bool,
+    /// Draw the first day as lanes, one a schedule, into this file as well
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -5,6 +5,7 @@ pub(crate) fn near<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Str
     let known: Vec<&str> = known.collect();
     let best = known
         .iter()
+        .filter(|candidate| given.len().abs_diff(candidate.len()) <= 1 + candidate.len() / 4)
         .map(|candidate| (strsim::damerau_levenshtein(given, candidate), candidate))
         .min()
         .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4);

@@ -3,6 +3,7 @@
 mod exec;
 mod explain;
 mod inspect;
+mod lanes;
 mod next;
 mod simulate;
 mod trigger;

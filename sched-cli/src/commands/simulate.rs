@@ -8,6 +8,7 @@ use sched_core::testing::{Bench, Oblivious};
 use sched_core::{Event, HistoryFilter, HistoryRow, Query as _, ScheduleName, SqliteReader};
 use serde_json::json;
 
+use super::lanes;
 use crate::args::{Global, Simulate};
 use crate::compose::Setup;
 use crate::exit::{Exit, Failure, Outcome};
@@ -37,8 +38,20 @@ pub(crate) fn simulate(global: &Global, words: &Simulate) -> Outcome {
         }));
     }
     fires.sort();
+    let reader = setup.store_path().exists().then(|| SqliteReader::open(setup.store_path())).transpose()?;
+    let mut measured = BTreeMap::new();
+    for spec in &setup.config.schedules {
+        measured.insert(&spec.name, reader.as_ref().map(|reader| median(reader, &spec.name)).transpose()?.flatten());
+    }
+    if let Some(path) = &words.svg {
+        let until = words.until.min(words.from + TimeDelta::days(1));
+        let day: Vec<_> = fires.iter().filter(|(at, _)| *at <= until).cloned().collect();
+        std::fs::write(path, lanes::draw(words.from, &measured, &day))
+            .map_err(|error| Failure::failed(format!("{} cannot be written: {error}", path.display())))?;
+        output::note(&format!("{}: {} fires from {} to {until}", path.display(), day.len(), words.from));
+    }
     if words.summary {
-        return summary(global, &setup, &fires);
+        return summary(global, &measured, &fires);
     }
     for (at, schedule) in &fires {
         let at = output::time(*at);
@@ -51,9 +64,22 @@ pub(crate) fn simulate(global: &Global, words: &Simulate) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn summary(global: &Global, setup: &Setup, fires: &[(DateTime<Utc>, ScheduleName)]) -> Outcome {
+/// How long the last runs of a schedule took; none when none has run.
+fn median(reader: &SqliteReader, name: &ScheduleName) -> Result<Option<TimeDelta>, Failure> {
+    let rows = reader.history(&HistoryFilter::of(name.clone(), MEASURED))?;
+    let mut took: Vec<u64> = rows.iter().filter_map(duration).collect();
+    took.sort_unstable();
+    let median = took.get(took.len() / 2);
+    Ok(median.map(|median| TimeDelta::milliseconds(i64::try_from(*median).unwrap_or(i64::MAX))))
+}
+
+fn summary(
+    global: &Global,
+    measured: &BTreeMap<&ScheduleName, Option<TimeDelta>>,
+    fires: &[(DateTime<Utc>, ScheduleName)],
+) -> Outcome {
     let mut by_schedule: BTreeMap<&ScheduleName, Vec<DateTime<Utc>>> =
-        setup.config.schedules.iter().map(|spec| (&spec.name, Vec::new())).collect();
+        measured.keys().map(|name| (*name, Vec::new())).collect();
     let mut by_minute: HashMap<DateTime<Utc>, usize> = HashMap::new();
     for (at, schedule) in fires {
         by_schedule.entry(schedule).or_default().push(*at);
@@ -62,19 +88,13 @@ fn summary(global: &Global, setup: &Setup, fires: &[(DateTime<Utc>, ScheduleName
     let mut minutes: Vec<_> = by_minute.into_iter().collect();
     minutes.sort_by_key(|(at, count)| (std::cmp::Reverse(*count), *at));
     minutes.truncate(BUSIEST);
-    let measured = setup.store_path().exists().then(|| SqliteReader::open(setup.store_path())).transpose()?;
-    let overlaps = |name: &ScheduleName, fires: &[DateTime<Utc>]| -> Result<Option<usize>, Failure> {
-        let Some(reader) = &measured else { return Ok(None) };
-        let rows = reader.history(&HistoryFilter::of(name.clone(), MEASURED))?;
-        let mut took: Vec<u64> = rows.iter().filter_map(duration).collect();
-        took.sort_unstable();
-        let Some(median) = took.get(took.len() / 2) else { return Ok(None) };
-        let median = TimeDelta::milliseconds(i64::try_from(*median).unwrap_or(i64::MAX));
-        Ok(Some(fires.windows(2).filter(|pair| pair[1] - pair[0] < median).count()))
+    let overlaps = |name: &ScheduleName, fires: &[DateTime<Utc>]| {
+        let median = measured.get(name).copied().flatten()?;
+        Some(fires.windows(2).filter(|pair| pair[1] - pair[0] < median).count())
     };
     let mut rows = Vec::new();
     for (name, fires) in &by_schedule {
-        rows.push((name, fires.len(), overlaps(name, fires)?));
+        rows.push((name, fires.len(), overlaps(name, fires)));
     }
     if global.json {
         let schedules: Vec<_> = rows

@@ -5,6 +5,7 @@
 mod browser;
 mod daemon;
 mod faults;
+mod peers;
 mod readme;
 mod time;
 mod world;

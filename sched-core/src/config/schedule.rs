@@ -182,7 +182,9 @@ fn check(spec: &ScheduleSpec, config: &Config, registry: &Registry, fault: &dyn 
         Err(error) => fault("job", error.to_string()),
         Ok(kind) => {
             if let Err(error) = kind.build(&spec.params) {
-                fault(&format!("params.{}", error.path()), error.to_string());
+                let text = error.to_string();
+                let named = if text.starts_with("params") { text } else { format!("params: {text}") };
+                fault(&format!("params.{}", error.path()), named);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What holds for every kind: a first and a last instant, dates left out, several triggers as one.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, Duration, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -32,6 +32,10 @@ pub(super) struct Bounded {
     /// In order, in `zone`.
     pub(super) except: Box<[NaiveDate]>,
     pub(super) zone: Tz,
+    /// At most so many fires, counted from `start`.
+    pub(super) limit: Option<u32>,
+    /// The last fire that `limit` allows, found when it is first needed.
+    pub(super) last: OnceLock<Option<DateTime<Utc>>>,
 }
 
 /// No clock change is longer than this, so that much before a date's end is surely the date.
@@ -55,20 +59,36 @@ impl Bounded {
     }
 }
 
-impl Trigger for Bounded {
-    fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+impl Bounded {
+    /// Nothing comes after this.
+    fn last(&self) -> Option<DateTime<Utc>> {
+        let Some(limit) = self.limit else { return self.end };
+        *self.last.get_or_init(|| {
+            let begin = self.begin(DateTime::<Utc>::MIN_UTC);
+            let fires = std::iter::successors(self.search(begin, self.end), |at| self.search(*at, self.end));
+            fires.take(limit as usize).last().or(self.end)
+        })
+    }
+
+    fn search(&self, after: DateTime<Utc>, last: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
         let mut at = self.begin(after);
         loop {
-            at = self.inner.next_after(at).filter(|at| self.end.is_none_or(|end| *at <= end))?;
+            at = self.inner.next_after(at).filter(|at| last.is_none_or(|last| *at <= last))?;
             match self.except.binary_search(&at.with_timezone(&self.zone).date_naive()) {
                 Ok(index) => at = self.past_exceptions(at, index),
                 Err(_) => return Some(at),
             }
         }
     }
+}
+
+impl Trigger for Bounded {
+    fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.search(after, self.last())
+    }
 
     fn surprises(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> Vec<Surprise> {
-        let until = self.end.map_or(until, |end| until.min(end));
+        let until = self.last().map_or(until, |last| until.min(last));
         let mut all = self.inner.surprises(self.begin(after), until);
         all.retain(|surprise| self.except.binary_search(&surprise.first.date()).is_err());
         all

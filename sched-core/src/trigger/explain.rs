@@ -4,9 +4,10 @@ use chrono::Weekday;
 
 use super::calendar::Calendar;
 use super::cron::{Cron, CronWords};
+use super::rrule::Rule;
 use super::spec::{TriggerError, TriggerKind, TriggerSpec, time_text};
 
-const MONTHS: &[&str] = &[
+pub(super) const MONTHS: &[&str] = &[
     "",
     "January",
     "February",
@@ -21,7 +22,7 @@ const MONTHS: &[&str] = &[
     "November",
     "December",
 ];
-const WEEKDAYS: &[&str] = &["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
+pub(super) const WEEKDAYS: &[&str] = &["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 impl TriggerSpec {
     /// The trigger in English.
@@ -57,7 +58,11 @@ impl TriggerSpec {
                 let text = cron(&calendar.words());
                 zone.map_or(text.clone(), |zone| format!("{text}, {zone} time"))
             }
-            TriggerKind::Rrule(rule) => format!("By the recurrence rule {rule}"),
+            TriggerKind::Rrule(rule) => {
+                let (rule, until) = Rule::parse(rule, self.start, self.timezone.unwrap_or(chrono_tz::UTC))?;
+                let until = until.map_or(String::new(), |until| format!(", until {until}"));
+                rule.explain() + &until
+            }
             TriggerKind::Once(at) => format!("Once, at {}", at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
             TriggerKind::Union(parts) => {
                 let parts = parts.iter().map(Self::explain).collect::<Result<Vec<_>, _>>()?;
@@ -80,7 +85,7 @@ impl TriggerSpec {
     }
 }
 
-fn list(items: impl Iterator<Item = String>) -> String {
+pub(super) fn list(items: impl Iterator<Item = String>) -> String {
     let items: Vec<_> = items.collect();
     match &items[..] {
         [] => String::new(),
@@ -89,7 +94,7 @@ fn list(items: impl Iterator<Item = String>) -> String {
     }
 }
 
-fn values(mask: u64) -> Vec<u32> {
+pub(super) fn values(mask: u64) -> Vec<u32> {
     (0..64).filter(|bit| mask & (1 << bit) != 0).collect()
 }
 
@@ -104,7 +109,7 @@ fn is_range(values: &[u32]) -> bool {
     values.len() > 2 && values.windows(2).all(|pair| pair[1] == pair[0] + 1)
 }
 
-fn ordinal(number: u32) -> String {
+pub(super) fn ordinal(number: u32) -> String {
     let suffix = match (number % 10, number % 100) {
         (_, 11..=13) => "th",
         (1, _) => "st",
@@ -124,10 +129,15 @@ fn cron(words: &CronWords) -> String {
     let months = values(words.months.into());
     if months.len() < 12 {
         let name = |month: &u32| MONTHS[*month as usize].to_owned();
-        if is_range(&months) {
-            text += &format!(" from {} through {}", name(&months[0]), name(&months[months.len() - 1]));
+        let (joint, months) = if is_range(&months) {
+            (" from ", format!("{} through {}", name(&months[0]), name(&months[months.len() - 1])))
         } else {
-            text += &format!(" in {}", list(months.iter().map(name)));
+            (" in ", list(months.iter().map(name)))
+        };
+        // "on the 29th of February" where the days are named by their numbers in a few months.
+        match text.strip_suffix(" of the month").filter(|_| joint == " in ") {
+            Some(days) => text = format!("{days} of {months}"),
+            None => text += &format!("{joint}{months}"),
         }
     }
     if !words.years.is_empty() {
@@ -243,7 +253,7 @@ fn month_days(words: &CronWords) -> String {
     format!("on {} of the month", list(phrases.into_iter()))
 }
 
-fn weekdays(mask: u8) -> String {
+pub(super) fn weekdays(mask: u8) -> String {
     match mask {
         0b011_1110 => "on weekdays".into(),
         0b100_0001 => "on weekends".into(),
@@ -278,10 +288,33 @@ mod tests {
             ("*-*~01 12:00 Europe/Berlin", "At 12:00 on the last day of the month, Europe/Berlin time"),
             ("Mon *-05~07/1", "At 00:00 on the last 7 days of the month, if it falls on Mondays in May"),
             ("hourly", "Every hour, on the hour"),
-            ("quarterly", "At 00:00 on the 1st of the month in January, April, July and October"),
+            ("quarterly", "At 00:00 on the 1st of January, April, July and October"),
         ] {
             let spec = TriggerSpec::of(TriggerKind::Calendar(expression.into()), None);
             assert_eq!(spec.explain().unwrap(), expected, "{expression}");
+        }
+    }
+
+    #[test]
+    fn recurrence_rules_read_as_a_person_would_say_them() {
+        for (rule, expected) in [
+            ("FREQ=DAILY;BYHOUR=9;BYMINUTE=0", "Every day at 09:00"),
+            ("FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,WE;BYHOUR=9", "Every 2 weeks on Mondays and Wednesdays at 09:00"),
+            ("FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=17", "Every month on the last Friday at 17:00"),
+            ("FREQ=MONTHLY;BYDAY=FR;BYMONTHDAY=13", "Every month on the 13th, if it falls on Fridays at 00:00"),
+            ("FREQ=MONTHLY;BYMONTHDAY=1,-1", "Every month on the 1st and the last day at 00:00"),
+            (
+                "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1",
+                "Every month on weekdays at 00:00, of these only the last in each month",
+            ),
+            ("FREQ=YEARLY;BYMONTH=3;BYDAY=2SU;BYHOUR=2", "Every year in March on the 2nd Sunday at 02:00"),
+            ("FREQ=YEARLY;BYDAY=20MO", "Every year on the 20th Monday of the year at 00:00"),
+            ("FREQ=YEARLY;BYYEARDAY=100,-1", "Every year on the 100th day and the last day of the year at 00:00"),
+            ("FREQ=DAILY;COUNT=3", "Every day at 00:00, for the last time on 1970-01-03 at 00:00:00"),
+            ("FREQ=DAILY;UNTIL=19700105T000000Z", "Every day at 00:00, until 1970-01-05 00:00:00 UTC"),
+        ] {
+            let spec = TriggerSpec::of(TriggerKind::Rrule(rule.into()), None);
+            assert_eq!(spec.explain().unwrap(), expected, "{rule}");
         }
     }
 
@@ -295,8 +328,8 @@ mod tests {
             ("0 */6 * * *", "Every 6 hours, from 00:00"),
             ("0 8,12,18 * * *", "At 08:00, 12:00 and 18:00"),
             ("30 9-17 * * 1-5", "Every hour from 09:30 through 17:30 on weekdays"),
-            ("0 0 1 1 *", "At 00:00 on the 1st of the month in January"),
-            ("0 0 L 3,6,9,12 *", "At 00:00 on the last day of the month in March, June, September and December"),
+            ("0 0 1 1 *", "At 00:00 on the 1st of January"),
+            ("0 0 L 3,6,9,12 *", "At 00:00 on the last day of March, June, September and December"),
             ("0 9 15W * *", "At 09:00 on the weekday nearest to the 15th of the month"),
             ("0 9 LW * *", "At 09:00 on the last weekday of the month"),
             ("0 9 * * 5#2", "At 09:00 on the 2nd Friday of the month"),

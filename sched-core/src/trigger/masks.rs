@@ -14,6 +14,7 @@ pub(super) struct TimeMask {
 impl TimeMask {
     /// The first allowed time at or after this second of a day.
     pub(super) fn at_or_after(&self, second: i64) -> Option<i64> {
+        let second = second as u32;
         let (mut minute, mut rest) = (second / 60 % 60, second % 60);
         let mut hour = lowest(u64::from(self.hours), second / 3600)?;
         if hour > second / 3600 {
@@ -25,7 +26,7 @@ impl TimeMask {
                     rest = 0;
                 }
                 if let Some(seconds) = lowest(self.seconds, rest) {
-                    return Some(hour * 3600 + found * 60 + seconds);
+                    return Some((hour * 3600 + found * 60 + seconds).into());
                 }
                 // At the first second of the next minute some second is allowed.
                 (minute, rest) = (found + 1, 0);
@@ -109,10 +110,7 @@ pub(super) const fn days_on(weekdays: u8, first: u32) -> u32 {
 }
 
 /// The lowest set bit at or above this one.
-const fn lowest(mask: u64, bit: i64) -> Option<i64> {
-    if bit > 63 {
-        return None;
-    }
-    let rest = mask >> bit;
-    if rest == 0 { None } else { Some(bit + rest.trailing_zeros() as i64) }
+const fn lowest(mask: u64, bit: u32) -> Option<u32> {
+    let rest = if bit < 64 { mask >> bit } else { 0 };
+    if rest == 0 { None } else { Some(bit + rest.trailing_zeros()) }
 }

@@ -11,6 +11,8 @@ mod calendar;
 mod civil;
 mod cron;
 mod daily;
+#[cfg(test)]
+mod differential;
 mod every;
 mod explain;
 mod masks;

@@ -15,7 +15,7 @@ use super::wall::{Dst, Fold, Gap, InZone};
 use super::{Trigger as _, instants};
 
 /// A small generator of random numbers (Marsaglia's xorshift64*).
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
     fn below(&mut self, limit: u64) -> u64 {
@@ -75,18 +75,18 @@ impl Field {
     }
 }
 
-struct Case {
+pub(super) struct Case {
     fields: [Field; 5],
-    rule: DayRule,
-    zone: Tz,
-    dst: Dst,
-    after: DateTime<Utc>,
+    pub(super) rule: DayRule,
+    pub(super) zone: Tz,
+    pub(super) dst: Dst,
+    pub(super) after: DateTime<Utc>,
 }
 
-const DAYS: i64 = 4;
+pub(super) const DAYS: i64 = 4;
 
 impl Case {
-    fn random(random: &mut Random) -> Self {
+    pub(super) fn random(random: &mut Random) -> Self {
         let zone = random.pick(&TZ_VARIANTS);
         Self {
             fields: [
@@ -106,7 +106,7 @@ impl Case {
         }
     }
 
-    fn expression(&self) -> String {
+    pub(super) fn expression(&self) -> String {
         self.fields.each_ref().map(|field| field.text.as_str()).join(" ")
     }
 
@@ -121,9 +121,19 @@ impl Case {
             && if both { by_day && by_weekday } else { by_day || by_weekday }
     }
 
+    /// Whether minute and hour are named.
+    pub(super) fn fixed(&self) -> bool {
+        !self.fields[0].text.starts_with('*') && !self.fields[1].text.starts_with('*')
+    }
+
+    /// Whether one minute and one hour are named.
+    pub(super) fn single(&self) -> bool {
+        self.fields[..2].iter().all(|field| field.values.count_ones() == 1)
+    }
+
     /// Every fire in the window, by trying each minute on the wall.
-    fn expected(&self) -> BTreeSet<DateTime<Utc>> {
-        let fixed = !self.fields[0].text.starts_with('*') && !self.fields[1].text.starts_with('*');
+    pub(super) fn expected(&self) -> BTreeSet<DateTime<Utc>> {
+        let fixed = self.fixed();
         let long = |change: TimeDelta| change >= TimeDelta::hours(3);
         let first = (self.after - TimeDelta::days(2)).naive_utc().date();
         let mut fires = BTreeSet::new();

@@ -1,6 +1,6 @@
 //! Triggers as values, and their compilation.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc, Weekday};
@@ -11,10 +11,10 @@ use super::bounds::{Bounded, Union};
 use super::cron::{self, CronError, DayRule, Dialect};
 use super::wall::{Dst, Fold, Gap, InZone};
 use super::written::Written;
-use super::{Trigger, after_completion, calendar, daily, every, instants, once, rrule, weekly};
+use super::{Trigger, after_completion, calendar, daily, every, once, rrule, weekly};
 
-/// A `limit` is walked when the trigger is compiled; it has an end.
-const MOST_FIRES: u32 = 100_000;
+/// A `limit` is walked once, when the last fire is first needed.
+const MOST_FIRES: u32 = 10_000;
 
 /// A trigger as it is written: its kind, the zone of its wall-clock times (UTC when none is given), what clock
 /// changes do to it, and its bounds.
@@ -212,18 +212,16 @@ impl TriggerSpec {
         let mut except = self.except.clone();
         except.sort_unstable();
         except.dedup();
-        let mut bounded = Bounded { inner, start, end, except: except.into(), zone };
         if let Some(limit) = self.limit {
-            let start = start
-                .ok_or_else(|| TriggerError::Invalid("`limit` counts fires from `start`; write that too".into()))?;
+            if start.is_none() {
+                return Err(TriggerError::Invalid("`limit` counts fires from `start`; write that too".into()));
+            }
             if !(1..=MOST_FIRES).contains(&limit) {
                 return Err(TriggerError::Invalid(format!("`limit` is a number from 1 to {MOST_FIRES}")));
             }
-            let begin = start - TimeDelta::nanoseconds(1);
-            let last = instants(&bounded, begin).take(limit as usize).last();
-            bounded.end = last.or(bounded.end);
         }
-        Ok(Arc::new(bounded))
+        let (except, last) = (except.into(), OnceLock::new());
+        Ok(Arc::new(Bounded { inner, start, end, except, zone, limit: self.limit, last }))
     }
 
     /// What its writer may not expect of it in the year after `now`, a line each: that it never fires, that other

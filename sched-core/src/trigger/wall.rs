@@ -15,7 +15,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -127,9 +127,19 @@ impl<W: WallTimes> InZone<W> {
     }
 
     fn next_instant(&self, mut from: i64) -> Option<i64> {
+        if self.zone.tz() == Tz::UTC {
+            return self.times.next(from);
+        }
+        // The next time on the wall stays the next one for every later begin that it does not lie before.
+        let mut known: Option<(Wall, Wall)> = None;
         loop {
             let segment = self.zone.segment(from);
-            let natural = self.times.next(from.checked_add(segment.offset)?);
+            let wall = from.checked_add(segment.offset)?;
+            let natural = match known {
+                Some((begin, next)) if begin <= wall && wall <= next => Some(next),
+                _ => self.times.next(wall),
+            };
+            known = natural.map(|next| (wall, next));
             if let Some(found) = self.in_segment(&segment, from, natural) {
                 return Some(found);
             }
@@ -172,9 +182,14 @@ impl<W: WallTimes> InZone<W> {
 
 impl<W: WallTimes> Trigger for InZone<W> {
     fn next_after(&self, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let begin = Civil { year: *YEARS.start(), month: 1, day: 2 }.to_day() * DAY;
-        let found = self.next_instant((after.timestamp() + 1).max(begin))?;
-        DateTime::from_timestamp(found, 0)
+        const BEGIN: i64 = Civil { year: *YEARS.start(), month: 1, day: 2 }.to_day() * DAY;
+        let now = after.timestamp();
+        let found = self.next_instant((now + 1).max(BEGIN))?;
+        match after.timestamp_subsec_nanos() {
+            // A short way on from a known date is cheaper than a date from nothing.
+            0 => after.checked_add_signed(TimeDelta::seconds(found - now)),
+            _ => DateTime::from_timestamp(found, 0),
+        }
     }
 
     fn surprises(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> Vec<Surprise> {

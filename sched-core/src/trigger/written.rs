@@ -57,7 +57,7 @@ struct Raw {
     day_rule: DayRule,
     #[serde(skip_serializing_if = "Option::is_none")]
     every: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "instant")]
     anchor: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     after_completion: Option<String>,
@@ -69,7 +69,7 @@ struct Raw {
     calendar: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rrule: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "instant")]
     once: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     any: Vec<Raw>,
@@ -77,9 +77,9 @@ struct Raw {
     timezone: Option<String>,
     #[serde(skip_serializing_if = "is_default")]
     dst: Dst,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "instant")]
     start: Option<DateTime<Utc>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "instant")]
     end: Option<DateTime<Utc>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     except: Vec<NaiveDate>,
@@ -115,6 +115,16 @@ impl OneOrMany {
             many => Self::Many(many.iter().map(text).collect()),
         }
     }
+}
+
+/// Reads an instant, and says how one is written when it is none.
+fn instant<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    let read = |text: String| {
+        let wrong = || format!("`{text}` is not an instant; write date, time and zone, such as 2026-12-24T08:00:00Z");
+        text.parse().map_err(|_| serde::de::Error::custom(wrong()))
+    };
+    text.map(read).transpose()
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -44,12 +44,27 @@ struct Change {
 #[derive(Debug)]
 pub(super) struct Zone {
     tz: Tz,
-    years: Box<[OnceLock<Box<[Change]>>]>,
+    years: Box<[OnceLock<Year>]>,
 }
+
+/// The changes in one year.
+#[derive(Debug)]
+struct Year {
+    start: i64,
+    end: i64,
+    changes: Box<[Change]>,
+}
+
+/// The mean length of a year, by which the year of an instant is guessed.
+const MEAN_YEAR: i64 = 31_556_952;
 
 impl Zone {
     /// The zone, shared by all its users: there are some 600, each is kept once.
     pub(super) fn of(tz: Tz) -> Arc<Self> {
+        static UTC: LazyLock<Arc<Zone>> = LazyLock::new(|| Arc::new(Zone { tz: Tz::UTC, years: Box::default() }));
+        if tz == Tz::UTC {
+            return UTC.clone();
+        }
         static ZONES: LazyLock<RwLock<HashMap<Tz, Arc<Zone>>>> = LazyLock::new(RwLock::default);
         if let Some(zone) = ZONES.read().unwrap_or_else(PoisonError::into_inner).get(&tz) {
             return zone.clone();
@@ -68,18 +83,14 @@ impl Zone {
         if self.tz == Tz::UTC {
             return Segment { start: i64::MIN, end: i64::MAX, offset: 0, before: 0, after: 0 };
         }
-        let year = Civil::of_day(at.div_euclid(DAY)).year;
-        let (start, end) = match year {
-            ..FIRST => (i64::MIN, year_start(FIRST)),
-            FIRST..=LAST => (year_start(year), year_start(year + 1)),
-            _ => (year_start(LAST + 1), i64::MAX),
-        };
-        let changes = usize::try_from(year - FIRST).ok().and_then(|index| self.years.get(index));
-        let Some(changes) = changes else {
-            let offset = self.offset(if year < FIRST { year_start(FIRST) } else { year_start(LAST) });
+        let Some(Year { start, end, changes }) = self.year(at) else {
+            let early = at < year_start(FIRST);
+            let edge = year_start(if early { FIRST } else { LAST + 1 });
+            let (start, end) = if early { (i64::MIN, edge) } else { (edge, i64::MAX) };
+            let offset = self.offset(if early { edge } else { year_start(LAST) });
             return Segment { start, end, offset, before: offset, after: offset };
         };
-        let changes = changes.get_or_init(|| self.look_up(start, end));
+        let (start, end) = (*start, *end);
         let next = changes.iter().position(|change| change.at > at).unwrap_or(changes.len());
         let ended = changes.get(next);
         match next.checked_sub(1).map(|index| changes[index]) {
@@ -98,13 +109,31 @@ impl Zone {
         }
     }
 
+    /// The year that an instant is in, looked up on first use; none outside of what is known.
+    fn year(&self, at: i64) -> Option<&Year> {
+        let guess = 1970 + at.div_euclid(MEAN_YEAR);
+        // Leap years move the ends of years by a day or two around the mean.
+        let year = |number: i64| {
+            let cell = self.years.get(usize::try_from(number - FIRST).ok()?)?;
+            Some(cell.get_or_init(|| self.look_up(year_start(number), year_start(number + 1))))
+        };
+        match year(guess) {
+            Some(found) if at < found.start => year(guess - 1),
+            Some(found) if at >= found.end => year(guess + 1),
+            Some(found) => Some(found),
+            None => {
+                [guess - 1, guess + 1].into_iter().filter_map(year).find(|year| (year.start..year.end).contains(&at))
+            }
+        }
+    }
+
     fn offset(&self, at: i64) -> i64 {
         let utc = DateTime::from_timestamp(at, 0).unwrap_or_default().naive_utc();
         self.tz.offset_from_utc_datetime(&utc).fix().local_minus_utc().into()
     }
 
     /// The changes in [start, end). One at `start` itself is found too.
-    fn look_up(&self, start: i64, end: i64) -> Box<[Change]> {
+    fn look_up(&self, start: i64, end: i64) -> Year {
         let mut changes = Vec::new();
         let mut at = start - 1;
         let mut before = self.offset(at);
@@ -124,7 +153,7 @@ impl Zone {
                 at = next;
             }
         }
-        changes.into()
+        Year { start, end, changes: changes.into() }
     }
 }
 

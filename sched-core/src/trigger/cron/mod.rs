@@ -82,6 +82,8 @@ pub(super) struct Cron {
     never: bool,
     /// Whether the day fields leave no day out, so that the calendar need not be asked.
     every_day: bool,
+    /// Whether days are named by their numbers alone, so that no month needs its first weekday.
+    plain_days: bool,
     /// Years in order; all of them when there is no list.
     years: Option<Box<[u16]>>,
 }
@@ -89,11 +91,13 @@ pub(super) struct Cron {
 impl Cron {
     pub(super) fn parse(expression: &str, dialect: Dialect, rule: DayRule) -> Result<Self, CronError> {
         let mut cron = parse::parse(expression, dialect, rule)?;
-        cron.never = !cron.is_possible();
         cron.every_day = cron.years.is_none()
             && cron.months == 0x1ffe
             && (cron.month_days.named | 1) == u32::MAX
             && (cron.week_days.named == 0x7f || !cron.both_days);
+        cron.never = !cron.every_day && !cron.is_possible();
+        let numbers = MonthDays { named: cron.month_days.named, ..MonthDays::default() };
+        cron.plain_days = cron.both_days && cron.week_days.named == 0x7f && cron.month_days == numbers;
         Ok(cron)
     }
 
@@ -149,6 +153,9 @@ impl DayMask for Cron {
 
     fn days(&self, year: i64, month: u32) -> u32 {
         let length = month_length(year, month);
+        if self.plain_days {
+            return days_up_to(length) & self.month_days.named;
+        }
         let first = weekday(Civil { year, month, day: 1 }.to_day());
         let days = self.month_days.of(length, first);
         let weekdays = self.week_days.of(length, first);

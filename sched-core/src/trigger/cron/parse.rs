@@ -10,6 +10,13 @@ struct Field {
     names: &'static [&'static str],
 }
 
+impl Field {
+    /// The last value of `*`; Sunday is not named twice.
+    const fn top(&self) -> u32 {
+        if self.high == 7 && self.low == 0 { 6 } else { self.high }
+    }
+}
+
 const MONTHS: &[&str] = &["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const WEEKDAYS: &[&str] = &["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 const SECOND: Field = Field { name: "second", low: 0, high: 59, names: &[] };
@@ -63,11 +70,15 @@ fn shorthand(text: &str) -> Result<&'static str, String> {
 }
 
 fn fields(expression: &str, dialect: Dialect, rule: DayRule) -> Result<Cron, Fault> {
-    let parts: Vec<Part<'_>> = expression
-        .split_ascii_whitespace()
-        .map(|part| (part.as_ptr() as usize - expression.as_ptr() as usize, part))
-        .collect();
-    let (second, [minute, hour, day, month, weekday], year) = split(expression, &parts, dialect)?;
+    let (mut parts, mut count) = ([(0, ""); MOST_PARTS], 0);
+    for part in expression.split_ascii_whitespace() {
+        if let Some(place) = parts.get_mut(count) {
+            *place = (part.as_ptr() as usize - expression.as_ptr() as usize, part);
+        }
+        count += 1;
+    }
+    let parts = &parts[..count.min(MOST_PARTS)];
+    let (second, [minute, hour, day, month, weekday], year) = split(expression, parts, count, dialect)?;
     let quartz = dialect == Dialect::Quartz;
     let month_days = month_days(day, quartz)?;
     let week_days = week_days(weekday, quartz)?;
@@ -98,31 +109,36 @@ fn fields(expression: &str, dialect: Dialect, rule: DayRule) -> Result<Cron, Fau
         fixed_time: !minute.1.starts_with('*') && !hour.1.starts_with('*'),
         never: false,
         every_day: false,
+        plain_days: false,
         years,
     })
 }
 
+/// One more than any dialect has.
+const MOST_PARTS: usize = 8;
+
 /// Second, the five classical fields, year.
 type Split<'e> = (Option<Part<'e>>, [Part<'e>; 5], Option<Part<'e>>);
 
-fn split<'e>(expression: &str, parts: &[Part<'e>], dialect: Dialect) -> Result<Split<'e>, Fault> {
+/// Reads the fields from the first parts of `count`.
+fn split<'e>(expression: &str, parts: &[Part<'e>], count: usize, dialect: Dialect) -> Result<Split<'e>, Fault> {
     match (dialect, parts) {
         (Dialect::Standard, rest) if rest.len() == 5 => Ok((None, five(rest), None)),
         (_, [second, rest @ ..]) if rest.len() == 5 => Ok((Some(*second), five(rest), None)),
         (Dialect::Quartz, [second, rest @ .., year]) if rest.len() == 5 => Ok((Some(*second), five(rest), Some(*year))),
         (Dialect::Standard, parts) => {
             let at = parts.get(6).map_or(expression.len(), |part| part.0);
-            let hint = if parts.len() == 7 { "; seven fields are written with dialect = \"quartz\"" } else { "" };
+            let hint = if count == 7 { "; seven fields are written with dialect = \"quartz\"" } else { "" };
             let fields = "minute, hour, day of month, month, day of week";
             let message = format!("a cron expression has five fields ({fields}), or six with leading seconds");
-            Err((at, format!("{message}; this has {}{hint}", parts.len())))
+            Err((at, format!("{message}; this has {count}{hint}")))
         }
         (Dialect::Quartz, parts) => {
             let at = parts.get(7).map_or(expression.len(), |part| part.0);
-            let hint = if parts.len() == 5 { "; five fields are written with dialect = \"standard\"" } else { "" };
+            let hint = if count == 5 { "; five fields are written with dialect = \"standard\"" } else { "" };
             let fields = "second, minute, hour, day of month, month, day of week";
             let message = format!("the quartz dialect has six fields ({fields}), or seven with a year");
-            Err((at, format!("{message}; this has {}{hint}", parts.len())))
+            Err((at, format!("{message}; this has {count}{hint}")))
         }
     }
 }
@@ -144,10 +160,24 @@ fn items(field: &Field, (at, text): Part<'_>, mut item: impl FnMut(&str) -> Resu
     Ok(())
 }
 
+/// The field as most are written: `*`, or one number.
+fn simple(field: &Field, text: &str) -> Option<u64> {
+    let number = match *text.as_bytes() {
+        [b'*'] => return Some(Range { low: field.low, high: field.top(), step: 1 }.mask()),
+        [one @ b'0'..=b'9'] => u32::from(one - b'0'),
+        [ten @ b'0'..=b'9', one @ b'0'..=b'9'] => u32::from(ten - b'0') * 10 + u32::from(one - b'0'),
+        _ => return None,
+    };
+    (field.low..=field.high).contains(&number).then(|| 1 << number)
+}
+
 fn values(field: &Field, part: Part<'_>) -> Result<u64, Fault> {
+    if let Some(mask) = simple(field, part.1) {
+        return Ok(mask);
+    }
     let mut mask = 0;
     items(field, part, |item| {
-        range(field, item)?.for_each(|value| mask |= 1 << value);
+        mask |= range(field, item)?.mask();
         Ok(())
     })?;
     Ok(mask)
@@ -160,7 +190,8 @@ fn years(part: Part<'_>) -> Result<Option<Box<[u16]>>, Fault> {
     }
     let mut years = Vec::new();
     items(&YEAR, part, |item| {
-        years.extend(range(&YEAR, item)?.map(|year| year as u16));
+        let Range { low, high, step } = range(&YEAR, item)?;
+        years.extend((low..=high).step_by(step as usize).map(|year| year as u16));
         Ok(())
     })?;
     years.sort_unstable();
@@ -170,7 +201,15 @@ fn years(part: Part<'_>) -> Result<Option<Box<[u16]>>, Fault> {
 
 fn month_days(part: Part<'_>, quartz: bool) -> Result<MonthDays, Fault> {
     let mut days = MonthDays::default();
+    if let Some(mask) = simple(&MONTH_DAY, part.1) {
+        days.named = mask as u32;
+        return Ok(days);
+    }
     items(&MONTH_DAY, part, |item| {
+        if is_plain(item) {
+            days.named |= range(&MONTH_DAY, item)?.mask() as u32;
+            return Ok(());
+        }
         let upper = item.to_ascii_uppercase();
         match upper.as_str() {
             "?" => days.named |= anything(&MONTH_DAY, item, part, quartz)? as u32,
@@ -184,7 +223,7 @@ fn month_days(part: Part<'_>, quartz: bool) -> Result<MonthDays, Fault> {
                     let day = number(day, 1, 31).map_err(|message| (0, format!("{message}, as in 15W")))?;
                     days.nearest |= 1 << day;
                 } else {
-                    days.named |= range(&MONTH_DAY, item)?.fold(0, |mask, day| mask | 1 << day);
+                    days.named |= range(&MONTH_DAY, item)?.mask() as u32;
                 }
             }
         }
@@ -198,7 +237,18 @@ fn week_days(part: Part<'_>, quartz: bool) -> Result<WeekDays, Fault> {
     // Sunday is bit 0.
     let bit = |value: u32| if quartz { value - 1 } else { value % 7 };
     let mut days = WeekDays::default();
+    // Sunday is 1 in Quartz's, and 0 or 7 in the standard dialect.
+    let from_sunday = |mask: u64| if quartz { mask >> 1 } else { mask | mask >> 7 } as u8 & 0x7f;
+    let named = |item: &str| Ok::<_, Fault>(from_sunday(range(field, item)?.mask()));
+    if let Some(mask) = simple(field, part.1) {
+        days.named = from_sunday(mask);
+        return Ok(days);
+    }
     items(field, part, |item| {
+        if is_plain(item) {
+            days.named |= named(item)?;
+            return Ok(());
+        }
         let upper = item.to_ascii_uppercase();
         if upper == "?" {
             days.named |= anything(field, item, part, quartz)? as u8;
@@ -215,7 +265,7 @@ fn week_days(part: Part<'_>, quartz: bool) -> Result<WeekDays, Fault> {
         } else if let Some(day) = upper.strip_suffix('L').filter(|day| !day.is_empty()) {
             days.last |= 1 << bit(value(field, day)?);
         } else {
-            range(field, item)?.for_each(|value| days.named |= 1 << bit(value));
+            days.named |= named(item)?;
         }
         Ok(())
     })?;
@@ -234,9 +284,31 @@ fn anything(field: &Field, item: &str, part: Part<'_>, quartz: bool) -> Result<u
         .fold(0, |mask, value| mask | 1 << if field.names.is_empty() { value } else { value - 1 }))
 }
 
-/// The values of one item: `*`, a value, a range, with or without a step.
-fn range(field: &Field, item: &str) -> Result<std::iter::StepBy<std::ops::RangeInclusive<u32>>, Fault> {
-    let top = if field.high == 7 && field.low == 0 { 6 } else { field.high };
+/// Whether an item has numbers and ranges only, and none of the letters and signs of the day fields.
+fn is_plain(item: &str) -> bool {
+    item.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'*' | b'-' | b'/'))
+}
+
+/// The values of one item.
+struct Range {
+    low: u32,
+    high: u32,
+    step: u32,
+}
+
+impl Range {
+    /// Bit n is value n; no value is above 63.
+    fn mask(&self) -> u64 {
+        if self.step == 1 {
+            return u64::MAX >> (63 - self.high) & u64::MAX << self.low;
+        }
+        (self.low..=self.high).step_by(self.step as usize).fold(0, |mask, value| mask | 1 << value)
+    }
+}
+
+/// Reads one item: `*`, a value, a range, with or without a step.
+fn range(field: &Field, item: &str) -> Result<Range, Fault> {
+    let top = field.top();
     let (span, step) = match item.split_once('/') {
         Some((span, step)) => {
             let width = top - field.low + 1;
@@ -266,7 +338,7 @@ fn range(field: &Field, item: &str) -> Result<std::iter::StepBy<std::ops::RangeI
             (low, if step.is_some() { top.max(low) } else { low })
         }
     };
-    Ok((low..=high).step_by(step.unwrap_or(1) as usize))
+    Ok(Range { low, high, step: step.unwrap_or(1) })
 }
 
 fn number(text: &str, low: u32, high: u32) -> Result<u32, String> {
@@ -286,8 +358,14 @@ fn value(field: &Field, text: &str) -> Result<u32, Fault> {
         };
         let near = crate::suggest::near(text, field.names.iter().copied());
         let near = if near.contains("did you mean") { near } else { String::new() };
-        let message =
-            format!("`{text}` is not allowed; write `*` or a number from {} to {}{names}{near}", field.low, field.high);
+        let wrong = match text {
+            "" => "a value is missing here".to_owned(),
+            "0" if field.names.first() == Some(&"sun") => {
+                "`0` is not allowed, the week begins with 1 for Sunday".into()
+            }
+            _ => format!("`{text}` is not allowed"),
+        };
+        let message = format!("{wrong}; write `*` or a number from {} to {}{names}{near}", field.low, field.high);
         (0, message)
     })
 }

@@ -122,7 +122,7 @@ fn errors_point_at_the_character_and_name_the_remedy() {
         ("0 22-4 * * *", 3, "write 22-23,0-4"),
         ("0 0 * * 5-1", 9, "write 5-6,0-1"),
         ("*/0 * * * *", 3, "a step is a number from 1"),
-        ("1,,2 * * * *", 3, "not allowed"),
+        ("1,,2 * * * *", 3, "a value is missing here"),
         ("@dayly", 1, "did you mean `@daily`"),
         ("@reboot", 1, "on_start"),
         ("+5 * * * *", 1, "not allowed"),

@@ -4,12 +4,14 @@
 //! days that pass all of them, each day the times of BYHOUR, BYMINUTE and BYSECOND; BYSETPOS picks from that list.
 //! What a rule leaves out it takes from DTSTART: the month and day, the weekday, the time.
 
+mod explain;
 mod parse;
+
+use std::sync::OnceLock;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
-use self::parse::Parsed;
 use super::TriggerError;
 use super::civil::{Civil, DAY, Wall, YEARS, month_length, weekday};
 use super::wall::WallTimes;
@@ -41,8 +43,12 @@ pub(super) struct Rule {
     interval: i64,
     /// Nothing before it; periods are counted from the one it is in.
     start: Wall,
-    /// Nothing after it.
-    last: Option<Wall>,
+    /// At most so many times.
+    count: Option<u32>,
+    /// The last time that COUNT allows, found when it is first needed.
+    last: OnceLock<Option<Wall>>,
+    /// Nothing after it, by an UNTIL on the wall.
+    until: Option<Wall>,
     /// 0 is Sunday.
     week_start: u32,
     /// Bit n is month n; all of them when 0.
@@ -59,8 +65,8 @@ pub(super) struct Rule {
     times: Box<[u32]>,
 }
 
-/// How many of a rule's COUNT are walked when it is compiled.
-const MOST_FIRES: u32 = 100_000;
+/// A COUNT is walked once, when the last time is first needed.
+const MOST_FIRES: u32 = 10_000;
 
 impl Rule {
     /// Reads a rule that begins at `start`, unless its text has a DTSTART; without either it begins with 1970.
@@ -72,21 +78,20 @@ impl Rule {
     ) -> Result<(Self, Option<DateTime<Utc>>), TriggerError> {
         let start = start.map_or(0, |start| parse::wall_in(start, zone));
         let parsed = parse::parse(text, start, zone);
-        let Parsed { mut rule, count, until } =
-            parsed.map_err(|message| TriggerError::Invalid(format!("rrule: {message}")))?;
-        if let Some(count) = count {
-            if count > MOST_FIRES {
-                return Err(TriggerError::Invalid(format!("rrule: COUNT is a number from 1 to {MOST_FIRES}")));
-            }
-            let mut last = rule.start;
-            let mut from = rule.start;
-            for _ in 0..count {
-                let Some(next) = rule.next(from) else { break };
-                (last, from) = (next, next + 1);
-            }
-            rule.last = Some(last);
+        let (rule, until) = parsed.map_err(|message| TriggerError::Invalid(format!("rrule: {message}")))?;
+        if rule.count.is_some_and(|count| count > MOST_FIRES) {
+            return Err(TriggerError::Invalid(format!("rrule: COUNT is a number from 1 to {MOST_FIRES}")));
         }
         Ok((rule, until))
+    }
+
+    /// Nothing comes after this.
+    fn last(&self) -> Option<Wall> {
+        let Some(count) = self.count else { return self.until };
+        *self.last.get_or_init(|| {
+            let times = std::iter::successors(self.search(self.start, None), |at| self.search(at + 1, None));
+            Some(times.take(count as usize).last().unwrap_or(self.start))
+        })
     }
 
     /// The number of the period that a day is in, counted from an arbitrary one.
@@ -191,12 +196,23 @@ impl Rule {
 
 impl WallTimes for Rule {
     fn next(&self, from: Wall) -> Option<Wall> {
+        self.search(from, self.last())
+    }
+
+    fn fixed(&self) -> bool {
+        true
+    }
+}
+
+impl Rule {
+    /// The first time at or after `from`, none after `last`.
+    fn search(&self, from: Wall, last: Option<Wall>) -> Option<Wall> {
         let from = from.max(self.start);
         let begin = self.period_of(self.start.div_euclid(DAY));
         let behind = (self.period_of(from.div_euclid(DAY)) - begin).rem_euclid(self.interval);
         let mut period = self.period_of(from.div_euclid(DAY)) - behind;
         let last_year = Civil { year: *YEARS.end() + 1, month: 1, day: 1 }.to_day() * DAY;
-        let until = self.last.unwrap_or(last_year - 1).min(last_year - 1);
+        let until = last.unwrap_or(last_year - 1).min(last_year - 1);
         // The rule repeats itself after a cycle: nothing in one is nothing ever.
         for _ in 0..=self.frequency.cycle() {
             if self.days_of(period).0 * DAY > until {
@@ -208,10 +224,6 @@ impl WallTimes for Rule {
             period += self.interval;
         }
         None
-    }
-
-    fn fixed(&self) -> bool {
-        true
     }
 }
 

@@ -1,5 +1,7 @@
 //! The text of a rule, and what it takes from DTSTART.
 
+use std::sync::OnceLock;
+
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 use chrono_tz::Tz;
 
@@ -59,14 +61,8 @@ impl<'t> Written<'t> {
     }
 }
 
-/// A rule with what is resolved later: its COUNT, and an UNTIL that is an instant.
-pub(super) struct Parsed {
-    pub(super) rule: Rule,
-    pub(super) count: Option<u32>,
-    pub(super) until: Option<DateTime<Utc>>,
-}
-
-pub(super) fn parse(text: &str, start: Wall, zone: Tz) -> Result<Parsed, String> {
+/// Reads a rule, and an UNTIL that is an instant.
+pub(super) fn parse(text: &str, start: Wall, zone: Tz) -> Result<(Rule, Option<DateTime<Utc>>), String> {
     let (start, written) = read(text, start, zone)?;
     let (last, until) = match written.get("UNTIL").map(Moment::read).transpose()? {
         Some(Moment::Day(at)) => (Some(at + DAY - 1), None),
@@ -80,7 +76,9 @@ pub(super) fn parse(text: &str, start: Wall, zone: Tz) -> Result<Parsed, String>
         frequency,
         interval: written.number("INTERVAL")?.unwrap_or(1).into(),
         start,
-        last,
+        count: written.number("COUNT")?,
+        last: OnceLock::new(),
+        until: last,
         week_start: written.get("WKST").map_or(Ok(1), day_number)?,
         months: written.numbers("BYMONTH", 1, 12, false)?.iter().fold(0, |months, month| months | 1 << month),
         weekdays,
@@ -101,7 +99,7 @@ pub(super) fn parse(text: &str, start: Wall, zone: Tz) -> Result<Parsed, String>
     {
         return Err("BYSETPOS picks from what another BY part names; write one".into());
     }
-    Ok(Parsed { rule, count: written.number("COUNT")?, until })
+    Ok((rule, until))
 }
 
 /// Splits the text; a DTSTART line in it wins over the start that was given.

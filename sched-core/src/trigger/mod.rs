@@ -3,6 +3,9 @@
 //! A [`Trigger`] answers one question: which instant comes next after this one. [`TriggerSpec`] is its
 //! written form. A new kind is one file here, one variant of [`TriggerKind`] and one line in `compile`.
 //!
+//! Times on the wall in a zone, what clock changes do to them, and the source of each rule: `docs/time.md`; in the
+//! code: `wall`, and [`Dst`].
+//!
 //! Must not know: clocks, I/O, jobs.
 
 mod after_completion;

@@ -59,6 +59,26 @@ pub enum Fold {
 }
 
 /// What clock changes do to a trigger.
+///
+/// In Berlin, on 29 March 2026, the clock goes from 02:00 to 03:00: that day has no 02:30, it lies in a *gap*. On 25
+/// October it goes from 03:00 back to 02:00: that day has 02:30 twice, it lies in a *fold*. By default a fixed time
+/// happens once on each of these days, at the gap's end and at the first of the two:
+///
+/// ```
+/// use sched_core::{Dst, Fold, Gap, Trigger, TriggerSpec};
+///
+/// let mut spec = TriggerSpec::cron("30 2 * * *", chrono_tz::Europe::Berlin);
+/// let (march, october) = ("2026-03-28T12:00:00Z".parse()?, "2026-10-24T12:00:00Z".parse()?);
+/// let trigger = spec.compile()?;
+/// assert_eq!(trigger.next_after(march), Some("2026-03-29T01:00:00Z".parse()?)); // 03:00 on the wall
+/// assert_eq!(trigger.next_after(october), Some("2026-10-25T00:30:00Z".parse()?)); // the first 02:30
+///
+/// spec.dst = Dst { gap: Gap::Shift, fold: Fold::Last };
+/// let trigger = spec.compile()?;
+/// assert_eq!(trigger.next_after(march), Some("2026-03-29T01:30:00Z".parse()?)); // 03:30 on the wall
+/// assert_eq!(trigger.next_after(october), Some("2026-10-25T01:30:00Z".parse()?)); // the second 02:30
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Dst {

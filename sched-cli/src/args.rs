@@ -69,6 +69,19 @@ pub(crate) enum Command {
     Show { name: String },
     /// Run a schedule now
     Trigger(Trigger),
+    /// Let a schedule's fires pass until it is resumed; runs by hand still work
+    Pause {
+        name: String,
+        /// Why; shown wherever the schedule is shown
+        #[arg(long)]
+        reason: String,
+    },
+    /// End a pause
+    Resume { name: String },
+    /// Cancel a run: asked first, then forced
+    Cancel { run: String },
+    /// Run a finished run again, as a new run linked to it
+    Retry { run: String },
     /// List past and open runs, newest first
     Runs(Runs),
     /// Print a run's output

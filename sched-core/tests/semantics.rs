@@ -281,7 +281,8 @@ fn given_a_missed_fire_when_it_is_recovered_then_its_range_is_split_and_the_old_
     bench.advance(MINUTE);
     let fire = at("2026-01-01T02:00:00Z");
     let range = bench.query().range_of(&"h".parse().unwrap(), fire).unwrap().unwrap();
-    bench.command(Command::Recover { range, at: fire, by: "ann".into() }).unwrap();
+    let planned_by = Box::new(TriggerSpec::every(HOUR));
+    bench.command(Command::Recover { range, planned_by, at: fire, by: "ann".into() }).unwrap();
     bench.advance(MINUTE);
     assert_eq!(
         bench.ledger(),
@@ -376,4 +377,21 @@ fn given_a_delay_after_completion_when_the_process_dies_while_it_runs_then_the_d
     assert_eq!(bench.ledger(), ["poll 2026-01-01T00:05:00Z interrupted (lost)", "poll 2026-01-01T00:35:00Z succeeded"]);
     let report = sched_core::audit(&*bench.query(), None).unwrap();
     assert_eq!((report.ok, report.expected), (true, 2), "{report:?}");
+}
+
+#[test]
+fn given_a_schedule_changed_since_when_a_fire_missed_before_is_recovered_then_its_own_version_names_it() {
+    let store = Bench::start(MemoryStore::new(), at("2026-01-01T00:30:00Z"), &[every("h", HOUR)]).crash();
+    let mut bench = Bench::start(store, at("2026-01-01T04:30:00Z"), &[every("h", 7 * HOUR)]);
+    bench.advance(MINUTE);
+    let fire = at("2026-01-01T02:00:00Z");
+    let range = bench.query().range_of(&"h".parse().unwrap(), fire).unwrap().unwrap();
+    let by_now = Box::new(TriggerSpec::every(7 * HOUR));
+    let recover = |planned_by| Command::Recover { range: range.clone(), planned_by, at: fire, by: "ann".into() };
+    assert_eq!(bench.command(recover(by_now)), Err(Refusal::NotRecoverable));
+    bench.command(recover(Box::new(TriggerSpec::every(HOUR)))).unwrap();
+    bench.advance(MINUTE);
+    assert!(bench.started().contains(&"h 2026-01-01T02:00:00Z".to_owned()), "{:?}", bench.started());
+    let report = sched_core::audit(&*bench.query(), None).unwrap();
+    assert!(report.ok, "{report:?}");
 }

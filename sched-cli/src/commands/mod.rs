@@ -6,6 +6,7 @@ mod inspect;
 mod lanes;
 mod next;
 mod simulate;
+mod steer;
 mod trigger;
 
 use crate::args::{Args, Command};
@@ -28,6 +29,10 @@ pub(crate) fn dispatch(args: Args) -> Outcome {
         Command::List => inspect::list(global),
         Command::Show { name } => inspect::show(global, &name),
         Command::Trigger(words) => trigger::trigger(global, &words),
+        Command::Pause { name, reason } => steer::pause(global, &name, &reason),
+        Command::Resume { name } => steer::resume(global, &name),
+        Command::Cancel { run } => steer::cancel(global, &run),
+        Command::Retry { run } => steer::retry(global, &run),
         Command::Runs(words) => inspect::runs(global, &words),
         Command::Logs { run } => inspect::logs(global, &run),
         Command::Exec { kind, params } => exec::exec(global, &kind, &params),

@@ -357,3 +357,29 @@ fn a_key_of_any_kind_appears_in_no_log_and_in_no_childs_environment() {
     world.ok(&["stop"]);
     assert!(!std::fs::read_to_string(world.path("logs/scheduler.log")).unwrap().contains(key));
 }
+
+#[test]
+fn a_schedule_is_paused_and_resumed_and_a_run_is_cancelled_and_run_again_from_the_command_line() {
+    let world = World::with(&command_schedule("slow", "sleep 60", ""));
+    world.ok(&["start"]);
+    assert_eq!(world.ok(&["pause", "slow", "--reason", "the disk is replaced", "--json"]).json()["ok"], true);
+    let shown = world.ok(&["show", "slow"]).out;
+    assert!(shown.contains("the disk is replaced"), "{shown}");
+    world.ok(&["resume", "slow"]);
+    assert!(!world.ok(&["show", "slow"]).out.contains("the disk is replaced"));
+    let run = world.ok(&["trigger", "slow"]).out.trim().to_owned();
+    let refused = world.sched(&["trigger", "slow"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains(&run), "the blocker is named: {}", refused.err);
+    world.ok(&["cancel", &run]);
+    world.wait_for(|line| line["event"] == "run_finished" && line["run_id"] == run.as_str());
+    let again = world.ok(&["retry", &run]).out.trim().to_owned();
+    assert_ne!(again, run);
+    world.ok(&["cancel", &again]);
+    let ended = world.wait_for(|line| line["event"] == "run_finished" && line["run_id"] == again.as_str());
+    assert_eq!(ended["state"], "cancelled");
+    let unknown = world.sched(&["cancel", "nonsense"]);
+    assert_eq!(unknown.code, 2, "{}", unknown.err);
+    world.ok(&["stop"]);
+    assert_eq!(world.sched(&["pause", "slow", "--reason", "x"]).code, 3);
+}

@@ -206,8 +206,14 @@ impl Handle {
         at: DateTime<Utc>,
         by: impl Into<String>,
     ) -> Result<RunId, EngineError> {
-        let range = self.read(move |query| query.range_of(&schedule, at)).await?.ok_or(Refusal::NotRecoverable)?;
-        self.ask_run(Command::Recover { range, at, by: by.into() }).await
+        let found = self.read(move |query| {
+            let Some(range) = query.range_of(&schedule, at)? else { return Ok(None) };
+            let versions = query.versions(&schedule)?;
+            let planned_by = versions.into_iter().find(|version| version.version == range.version);
+            Ok(planned_by.map(|version| (range, Box::new(version.spec.trigger))))
+        });
+        let (range, planned_by) = found.await?.ok_or(Refusal::NotRecoverable)?;
+        self.ask_run(Command::Recover { range, planned_by, at, by: by.into() }).await
     }
 
     /// Stops a run: one that waits ends at once, one that runs is asked, then dropped.

@@ -14,6 +14,7 @@ use crate::policy::Overlap;
 use crate::query::{Hold, Upcoming};
 use crate::run::{Origin, RangeRecord, Reason, RunRecord};
 use crate::store::Intent;
+use crate::trigger::TriggerSpec;
 
 /// A request to run a schedule now.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,6 +56,8 @@ pub enum Command {
     Recover {
         /// The range, as read.
         range: RangeRecord,
+        /// The trigger of the schedule's version that planned the range.
+        planned_by: Box<TriggerSpec>,
         /// The fire.
         at: DateTime<Utc>,
         /// Who asks.
@@ -212,7 +215,7 @@ impl Machine {
         match command {
             Command::Trigger(request) => self.trigger(now, to, request)?,
             Command::Retry { run, by } => self.retry(now, to, &run, by)?,
-            Command::Recover { range, at, by } => self.recover(now, to, range, at, by)?,
+            Command::Recover { range, planned_by, at, by } => self.recover(now, to, range, &planned_by, at, by)?,
             Command::Cancel { run_id } => {
                 let open = self.runs.get(&run_id).is_some_and(|run| run.phase != Phase::Abandoned);
                 if !open {
@@ -329,18 +332,19 @@ impl Machine {
         now: Now,
         to: ReplyTo,
         range: RangeRecord,
+        planned_by: &TriggerSpec,
         at: DateTime<Utc>,
         by: String,
     ) -> Result<(), Refusal> {
+        let trigger = planned_by.compile().map_err(|_| Refusal::NotRecoverable)?;
         self.admit(now, &range.schedule, false)?;
         let run_id = self.ids.run_id(now.utc);
         let ids: [_; 3] = std::array::from_fn(|_| self.ids.range_id(now.utc));
         let Some(schedule) = self.schedules.get_mut(&range.schedule) else { return Err(Refusal::Conflict) };
-        let fires: Vec<_> =
-            crate::trigger::instants(&*schedule.trigger, range.from - chrono::TimeDelta::microseconds(1))
-                .take_while(|fire| *fire <= range.until)
-                .take(usize::try_from(range.count).unwrap_or(usize::MAX).saturating_add(1))
-                .collect();
+        let fires: Vec<_> = std::iter::successors(Some(range.from), |fire| trigger.next_after(*fire))
+            .take_while(|fire| *fire <= range.until)
+            .take(usize::try_from(range.count).unwrap_or(usize::MAX).saturating_add(1))
+            .collect();
         let index = fires.iter().position(|fire| *fire == at).ok_or(Refusal::NotRecoverable)?;
         if fires.len() as u64 != range.count || range.superseded {
             return Err(Refusal::NotRecoverable);

@@ -8,8 +8,8 @@ use chrono::{DateTime, NaiveTime, Utc};
 use sched_core::engine::{Assignment, Command, Reply};
 use sched_core::testing::Bench;
 use sched_core::{
-    Delivery, HistoryFilter, HistoryRow, JobError, MemoryStore, Misfire, MisfirePolicy, OnStart, Outcome, Output,
-    Overlap, Refusal, Retry, ScheduleSpec, TriggerKind, TriggerRequest, TriggerSpec,
+    Delivery, Event, HistoryFilter, HistoryRow, JobError, MemoryStore, Misfire, MisfirePolicy, OnStart, Outcome,
+    Output, Overlap, Refusal, Retry, ScheduleSpec, TriggerKind, TriggerRequest, TriggerSpec,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -392,6 +392,50 @@ fn given_a_schedule_changed_since_when_a_fire_missed_before_is_recovered_then_it
     bench.command(recover(Box::new(TriggerSpec::every(HOUR)))).unwrap();
     bench.advance(MINUTE);
     assert!(bench.started().contains(&"h 2026-01-01T02:00:00Z".to_owned()), "{:?}", bench.started());
+    let report = sched_core::audit(&*bench.query(), None).unwrap();
+    assert!(report.ok, "{report:?}");
+}
+
+/// The steps of the clock that were told, in seconds, and whether someone was called.
+fn told_steps(bench: &Bench<MemoryStore>) -> (Vec<i64>, bool) {
+    let steps = bench.events().into_iter().filter_map(|event| match event {
+        Event::ClockJump { millis } => Some(millis / 1000),
+        _ => None,
+    });
+    let called = bench.events().iter().any(|event| matches!(event, Event::Alert { .. }));
+    (steps.collect(), called)
+}
+
+#[test]
+fn given_the_clock_steps_forward_then_it_is_told_and_what_it_passed_over_is_late() {
+    let mut bench = Bench::start(MemoryStore::new(), at("2026-01-01T00:30:00Z"), &[every("h", HOUR)]);
+    bench.advance(HOUR);
+    assert_eq!(told_steps(&bench), (vec![], false), "time that passes is no step");
+    bench.set_clock(at("2026-01-01T04:30:00Z"));
+    bench.advance(MINUTE);
+    assert_eq!(told_steps(&bench), (vec![3 * 3600], false));
+    assert_eq!(
+        bench.ledger(),
+        [
+            "h 2026-01-01T01:00:00Z succeeded",
+            "h 2026-01-01T02:00:00Z..2026-01-01T03:00:00Z 2x missed (superseded)",
+            "h 2026-01-01T04:00:00Z succeeded",
+        ]
+    );
+}
+
+#[test]
+fn given_the_clock_steps_back_then_nothing_fires_twice_and_a_long_step_calls_for_a_person() {
+    let mut bench = Bench::start(MemoryStore::new(), at("2026-01-01T00:30:00Z"), &[every("h", HOUR)]);
+    bench.advance(HOUR);
+    bench.set_clock(at("2026-01-01T00:50:00Z"));
+    bench.advance(2 * HOUR);
+    assert_eq!(bench.started(), ["h 2026-01-01T01:00:00Z", "h 2026-01-01T02:00:00Z"]);
+    assert_eq!(told_steps(&bench), (vec![-2400], false));
+    bench.set_clock(at("2026-01-01T00:50:00Z"));
+    bench.advance(3 * HOUR);
+    assert_eq!(bench.started()[2..], ["h 2026-01-01T03:00:00Z"]);
+    assert_eq!(told_steps(&bench), (vec![-2400, -7200], true));
     let report = sched_core::audit(&*bench.query(), None).unwrap();
     assert!(report.ok, "{report:?}");
 }

@@ -5,6 +5,7 @@
 //! SQL, HTTP, TOML, concrete jobs.
 
 mod claim;
+mod clock;
 mod command;
 mod end;
 mod fires;
@@ -171,6 +172,8 @@ struct OpenRange {
 #[derive(Debug)]
 pub struct Machine {
     config: EngineConfig,
+    /// The last moment that was seen.
+    seen: Now,
     ids: IdSource,
     schedules: HashMap<ScheduleName, Schedule>,
     runs: HashMap<RunId, OpenRun>,
@@ -199,6 +202,7 @@ struct Group {
 impl Machine {
     /// Takes one input at one moment and gives what is to be done, in order.
     pub fn step(&mut self, now: Now, input: Input) -> Vec<Effect> {
+        self.watch_clock(now);
         match input {
             Input::Wake => {}
             Input::Written(token, receipt) => self.written(now, token, &receipt),

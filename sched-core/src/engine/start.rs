@@ -38,6 +38,7 @@ impl Machine {
         let groups =
             config.groups.iter().map(|(name, limit)| (name.clone(), Group { limit: *limit, ..Group::default() }));
         let mut machine = Self {
+            seen: now,
             ids: IdSource::seeded(config.seed),
             groups: groups.collect(),
             dispatch: snapshot.dispatch,

@@ -128,6 +128,8 @@ fn note(next: &[DateTime<Utc>], spec: &TriggerSpec) -> Option<&'static str> {
     let zoned = spec.timezone.is_some_and(|zone| zone != Tz::UTC);
     if next.is_empty() {
         Some("it never fires after this instant")
+    } else if spec.is_after_completion() {
+        Some("each fire comes after the end of a run; these are counted as if runs took no time")
     } else if zoned && next.last().is_some_and(|at| at.year() > 2099) {
         Some("the rules of time zones are known until 2099; later instants take the last offset")
     } else {

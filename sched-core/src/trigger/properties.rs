@@ -119,6 +119,19 @@ fn unusual_clock_changes() {
     }
 }
 
+/// Weekdays of leap days by Zeller's congruence: 28 years apart, and 40 over the year 2100, which has none.
+#[test]
+fn a_leap_day_on_a_monday() {
+    for written in
+        [json!({ "calendar": "Mon *-02-29" }), json!({ "rrule": "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29;BYDAY=MO" })]
+    {
+        let trigger = spec(&written).compile().unwrap();
+        let fires = trigger.between("2026-01-01T00:00:00Z".parse().unwrap(), "2139-01-01T00:00:00Z".parse().unwrap());
+        let years: Vec<i32> = fires.iter().map(chrono::Datelike::year).collect();
+        assert_eq!(years, [2044, 2072, 2112], "{written}");
+    }
+}
+
 #[test]
 fn the_search_begins_anywhere_without_a_panic() {
     for written in [

@@ -27,7 +27,7 @@ const NEXT: &[(&str, Tz, u64)] = &[
     ("0 0 13 * 5", Tz::Europe__Berlin, 1_000),
 ];
 const PARSE: (&str, u64) = ("0 8 * * *", 2_200);
-const PEERS: &[&str] = &["ours", "croner", "cron", "saffron"];
+const PEERS: &[&str] = &["ours", "croner", "cron", "saffron", "cronexpr"];
 const TIMES: u64 = 2_000;
 
 /// An instant; ten years of them, an odd number of seconds apart, so that no answer is an earlier one's.
@@ -78,6 +78,14 @@ fn work(peer: &str, expression: &str, zone: Tz, times: u64) {
                 black_box(cron.after(black_box(&at)).next());
             }
         }
+        "cronexpr" => {
+            let text = format!("{expression} {}", zone.name());
+            let cron = cronexpr::parse_crontab(&text).unwrap_or_else(|error| failed(error));
+            for number in 0..times {
+                let at = cronexpr::MakeTimestamp::from_second(black_box(instant(number)).timestamp());
+                let _ = black_box(at.and_then(|at| cron.find_next(at)));
+            }
+        }
         _ => {
             let cron: saffron::Cron = expression.parse().unwrap_or_else(|error| failed(format!("{error:?}")));
             for number in 0..times {
@@ -94,6 +102,7 @@ fn parse(peer: &str, expression: &str, times: u64) {
             "ours" => TriggerSpec::cron(text, Tz::UTC).compile().is_ok(),
             "croner" => croner::Cron::from_str(text).is_ok(),
             "cron" => cron::Schedule::from_str(&format!("0 {text}")).is_ok(),
+            "cronexpr" => cronexpr::parse_crontab(&format!("{text} UTC")).is_ok(),
             _ => text.parse::<saffron::Cron>().is_ok(),
         };
         black_box(read);

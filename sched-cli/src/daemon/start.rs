@@ -17,7 +17,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 
 /// The daemon stands within this, or is stopped.
-const READY_WITHIN: Duration = Duration::from_millis(2500);
+const READY_WITHIN: Duration = Duration::from_millis(3400);
 /// How long it must live after it said so.
 const SURVIVAL: Duration = Duration::from_secs(2);
 /// However slow the start was, the command ends by then.

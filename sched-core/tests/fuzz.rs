@@ -3,7 +3,7 @@
 //! `./test` takes a fixed number of inputs. The long form goes on for as long as it is told, and prints the input
 //! that took longest:
 //!
-//!     FUZZ_SECONDS=60 cargo test --release -p sched-core --test fuzz -- --nocapture
+//!     FUZZ_SECONDS=60 cargo test --release -p sched-core --all-features --test fuzz -- --nocapture
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 #![expect(clippy::print_stdout, reason = "the long form prints what took longest")]
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use sched_core::config::Config;
+use sched_core::testing::Random;
 use sched_core::{Registry, ScheduleName, TriggerSpec};
 use serde_json::{Value, json};
 
@@ -21,95 +22,89 @@ const INPUTS: u32 = 2_000;
 /// No input is longer.
 const LONGEST: usize = 4096;
 
-struct Random(u64);
+/// A number below `limit`; 0 when there is none.
+fn below(random: &mut Random, limit: usize) -> usize {
+    random.below(limit.max(1) as u64) as usize
+}
 
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % limit.max(1)
-    }
-
-    /// One of the seeds, changed in a few places by what parsers trip over.
-    fn damaged(&mut self, seeds: &[&str]) -> String {
-        const BITS: &[&str] = &[
-            "*",
-            "/",
-            "-",
-            ",",
-            "#",
-            "L",
-            "W",
-            "?",
-            "~",
-            "..",
-            "0",
-            "7",
-            "60",
-            "99999999999999999999",
-            " ",
-            "\t",
-            "\n",
-            "\"",
-            "=",
-            ";",
-            ":",
-            "é",
-            "\u{0}",
-            "MON",
-            "+14:00",
-            "Z",
-            "BYDAY=",
-            "-1FR",
-            "COUNT=99999",
-            "*/1",
-            "1-59",
-            "[[",
-            "{",
-            "INTERVAL=400",
-            "UTC",
-            "Europe/Berlin",
-            "\u{feff}",
-            "\u{202e}",
-            "0x10",
-            "1e9",
-            "-0",
-            "L-30",
-            "31W",
-            "5#5",
-        ];
-        let mut text: Vec<char> = seeds[self.below(seeds.len())].chars().collect();
-        for _ in 0..self.below(6) {
-            let at = self.below(text.len() + 1);
-            match self.below(5) {
-                0 if !text.is_empty() => drop(text.remove(at.min(text.len() - 1))),
-                1 => {
-                    let end = (at + self.below(8)).min(text.len());
-                    text.drain(at..end);
-                }
-                2 => {
-                    let other: Vec<char> = seeds[self.below(seeds.len())].chars().collect();
-                    let cut = self.below(other.len());
-                    text.splice(at..at, other[cut..].iter().copied());
-                }
-                3 => {
-                    let piece: Vec<char> = text[..at].to_vec();
-                    for _ in 0..1 << self.below(9) {
-                        if text.len() < LONGEST {
-                            text.extend(&piece);
-                        }
+/// One of the seeds, changed in a few places by what parsers trip over.
+fn damaged(random: &mut Random, seeds: &[&str]) -> String {
+    const BITS: &[&str] = &[
+        "*",
+        "/",
+        "-",
+        ",",
+        "#",
+        "L",
+        "W",
+        "?",
+        "~",
+        "..",
+        "0",
+        "7",
+        "60",
+        "99999999999999999999",
+        " ",
+        "\t",
+        "\n",
+        "\"",
+        "=",
+        ";",
+        ":",
+        "é",
+        "\u{0}",
+        "MON",
+        "+14:00",
+        "Z",
+        "BYDAY=",
+        "-1FR",
+        "COUNT=99999",
+        "*/1",
+        "1-59",
+        "[[",
+        "{",
+        "INTERVAL=400",
+        "UTC",
+        "Europe/Berlin",
+        "\u{feff}",
+        "\u{202e}",
+        "0x10",
+        "1e9",
+        "-0",
+        "L-30",
+        "31W",
+        "5#5",
+    ];
+    let mut text: Vec<char> = seeds[below(random, seeds.len())].chars().collect();
+    for _ in 0..below(random, 6) {
+        let at = below(random, text.len() + 1);
+        match below(random, 5) {
+            0 if !text.is_empty() => drop(text.remove(at.min(text.len() - 1))),
+            1 => {
+                let end = (at + below(random, 8)).min(text.len());
+                text.drain(at..end);
+            }
+            2 => {
+                let other: Vec<char> = seeds[below(random, seeds.len())].chars().collect();
+                let cut = below(random, other.len());
+                text.splice(at..at, other[cut..].iter().copied());
+            }
+            3 => {
+                let piece: Vec<char> = text[..at].to_vec();
+                for _ in 0..1 << below(random, 9) {
+                    if text.len() < LONGEST {
+                        text.extend(&piece);
                     }
                 }
-                _ => drop(text.splice(at..at, BITS[self.below(BITS.len())].chars())),
             }
+            _ => drop(text.splice(at..at, BITS[below(random, BITS.len())].chars())),
         }
-        let mut text: String = text.into_iter().collect();
-        while text.len() > LONGEST {
-            text.pop();
-        }
-        text
     }
+    let mut text: String = text.into_iter().collect();
+    while text.len() > LONGEST {
+        text.pop();
+    }
+    text
 }
 
 /// Feeds `read` until the number or the time is used up; what it accepts is used. Only reading is measured.
@@ -119,7 +114,7 @@ fn feed<T>(what: &str, seeds: &[&str], read: impl Fn(&str) -> Option<T>, using: 
     let mut random = Random(0x5eed ^ what.len() as u64);
     let (mut inputs, mut accepted, mut slowest) = (0_u32, 0_u32, (Duration::ZERO, String::new()));
     while end.map_or(inputs < INPUTS, |end| Instant::now() < end) {
-        let text = random.damaged(seeds);
+        let text = damaged(&mut random, seeds);
         let begin = Instant::now();
         let value = read(&text);
         let took = begin.elapsed();

@@ -13,7 +13,7 @@ const HEAD: i64 = 64;
 const LANE: i64 = 20;
 
 /// Draws the fires of the day that begins at `from`. A mark is as wide as the schedule's runs were measured to be,
-/// one minute at least.
+/// two minutes at least.
 pub(super) fn draw(
     from: DateTime<Utc>,
     measured: &BTreeMap<&ScheduleName, Option<TimeDelta>>,

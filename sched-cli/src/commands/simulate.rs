@@ -38,7 +38,9 @@ pub(crate) fn simulate(global: &Global, words: &Simulate) -> Outcome {
         }));
     }
     fires.sort();
-    let reader = setup.store_path().exists().then(|| SqliteReader::open(setup.store_path())).transpose()?;
+    // Only what is drawn or counted asks how long runs took.
+    let wanted = (words.summary || words.svg.is_some()) && setup.store_path().exists();
+    let reader = wanted.then(|| SqliteReader::open(setup.store_path())).transpose()?;
     let mut measured = BTreeMap::new();
     for spec in &setup.config.schedules {
         measured.insert(&spec.name, reader.as_ref().map(|reader| median(reader, &spec.name)).transpose()?.flatten());

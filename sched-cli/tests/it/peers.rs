@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use sched_core::testing::Random;
 use serde_json::json;
 
 use crate::world::World;
@@ -82,14 +83,12 @@ fn calendar_events_elapse_as_systemd_says() {
     }
 }
 
-struct Random(u64);
+/// Makes recurrence rules.
+struct Rules(Random);
 
-impl Random {
+impl Rules {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
+        self.0.below(limit)
     }
 
     fn list(&mut self, low: i64, high: i64, signed: bool) -> String {
@@ -154,8 +153,8 @@ for line in sys.stdin:
 #[test]
 #[ignore = "needs python3-dateutil and a minute: cargo test -p sched-cli --test it rules_recur -- --ignored"]
 fn rules_recur_as_dateutil_says() {
-    let mut random = Random(0x5eed);
-    let rules: Vec<String> = (0..2_000).map(|_| random.rule()).collect();
+    let mut rules = Rules(Random(0x5eed));
+    let rules: Vec<String> = (0..2_000).map(|_| rules.rule()).collect();
     let mut child =
         Command::new("python3").args(["-c", DATEUTIL]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();

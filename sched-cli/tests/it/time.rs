@@ -107,6 +107,10 @@ fn thirty_days_of_the_grown_schedule_are_as_many_fires_as_counted_by_hand() {
         }
     }
     assert!(counts.is_empty(), "{counts:?}");
+    world.ok(&[&["simulate", "--svg", "day.svg"][..], &period].concat());
+    let picture = std::fs::read_to_string(world.path("day.svg")).unwrap();
+    assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"), "{picture}");
+    assert!(picture.contains("class=\"mark\""), "{picture}");
     let summary = world.ok(&[&["simulate", "--summary", "--json"][..], &period].concat()).json();
     assert_eq!(summary["fires"].as_u64().unwrap(), lines.lines().count() as u64);
 }

@@ -70,12 +70,11 @@ impl Machine {
                     run.phase = Phase::Abandoned;
                 }
                 let cursor = self.counted_from(&name, ending.at);
-                if abandoned {
-                    // Its task keeps its place until it ends.
-                } else if held {
-                    self.release_place(run_id);
-                    self.forget(run_id);
-                } else {
+                // The task of an abandoned run keeps its place until it ends.
+                if !abandoned {
+                    if held {
+                        self.release_place(run_id);
+                    }
                     self.forget(run_id);
                 }
                 self.write(now, Intent::Finish { run_id, fence, ending, cursor }, vec![event]);

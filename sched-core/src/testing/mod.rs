@@ -13,6 +13,7 @@
 //! ```
 
 mod oblivious;
+mod random;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +34,7 @@ use crate::spec::ScheduleSpec;
 use crate::store::{Query, Store};
 
 pub use oblivious::Oblivious;
+pub use random::Random;
 
 /// A clock that moves only when told.
 #[derive(Debug, Clone)]

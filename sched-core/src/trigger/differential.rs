@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Offset as _, TimeDelta, TimeZone as _, Utc};
 
 use super::cron::DayRule;
-use super::oracle::{Case, DAYS, Random};
+use super::oracle::{Case, DAYS};
 use super::wall::{Dst, Fold, Gap};
+use crate::testing::Random;
 
 /// What croner names in the case's window.
 fn croner(case: &Case) -> BTreeSet<DateTime<Utc>> {

@@ -13,22 +13,7 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 use super::cron::{Cron, DayRule, Dialect};
 use super::wall::{Dst, Fold, Gap, InZone};
 use super::{Trigger as _, instants};
-
-/// A small generator of random numbers (Marsaglia's xorshift64*).
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
-    }
-
-    fn pick<T: Copy>(&mut self, items: &[T]) -> T {
-        items[self.below(items.len() as u64) as usize]
-    }
-}
+use crate::testing::Random;
 
 /// A field as text and as the values it allows.
 struct Field {
@@ -238,7 +223,7 @@ fn twenty_thousand_random_cases_around_clock_changes_agree_with_brute_force() {
 }
 
 #[test]
-#[ignore = "minutes long: cargo test --release -p sched-core a_million_random_cases -- --ignored"]
+#[ignore = "minutes long: cargo test --release -p sched-core --all-features a_million_random_cases -- --ignored"]
 fn a_million_random_cases_agree_with_brute_force() {
     compare(1_000_000, 0x0dd5_eed5);
 }

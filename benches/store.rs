@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use sched_core::store::{Ending, Intent, Receipt, ScheduleRow, Write};
+use sched_core::store::{Ending, Follow, Intent, Receipt, ScheduleRow, Write};
 use sched_core::{
     Fence, MemoryStore, NodeId, Origin, RunId, RunRecord, RunState, ScheduleSpec, SqliteStore, Store, TriggerSpec,
 };
@@ -49,6 +49,7 @@ fn queued(run_id: RunId) -> RunRecord {
         abandoned: false,
         artifacts: Vec::new(),
         parent: None,
+        chains: true,
         requested_by: None,
         idempotency_key: None,
     }
@@ -65,8 +66,15 @@ fn commit(store: &mut impl Store, writes: &[Write]) -> Vec<Receipt> {
 
 /// Runs pass through the store as the engine sends them, each stage of a batch in one commit.
 fn cycle(bencher: Bencher<'_, '_>, mut store: impl Store, batch: usize) {
-    let row =
-        ScheduleRow { spec: spec(), version: 1, effective_from: now(), cursor: now(), paused: None, retired: false };
+    let row = ScheduleRow {
+        spec: spec(),
+        version: 1,
+        effective_from: now(),
+        cursor: now(),
+        paused: None,
+        retired: false,
+        failing_since: None,
+    };
     commit(&mut store, &[write(Intent::Declare(row))]);
     let node = NodeId::random();
     bencher.counter(ItemsCount::new(batch)).bench_local(|| {
@@ -87,7 +95,7 @@ fn cycle(bencher: Bencher<'_, '_>, mut store: impl Store, batch: usize) {
                 abandoned: false,
                 artifacts: Vec::new(),
             };
-            write(Intent::Finish { run_id: *id, fence: *fence, ending, cursor: None })
+            write(Intent::Finish { run_id: *id, fence: *fence, ending, follow: Follow::default() })
         };
         commit(&mut store, &ids.iter().zip(&receipts).map(finish).collect::<Vec<_>>());
     });

@@ -55,6 +55,18 @@ pub(crate) enum Command {
     Restart,
     /// Tell how the scheduler is
     Status,
+    /// Let the running scheduler read its configuration again
+    Reload,
+    /// Tell what the configuration would add, change and remove
+    Diff,
+    /// Take the configuration over into the running scheduler
+    Apply,
+    /// Copy the store, as it is now, into a new file; the scheduler goes on
+    Backup { file: PathBuf },
+    /// Put a copy in the place of the store of a scheduler that is stopped; the old store is kept beside it
+    Restore { file: PathBuf },
+    /// Run the missed and skipped fires of a past range
+    Backfill(Backfill),
     /// Check the configuration
     Check,
     /// Print when a schedule or a trigger fires next
@@ -187,6 +199,29 @@ pub(crate) struct Trigger {
     /// Asking again with the same key gives the same run
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Backfill {
+    pub(crate) name: String,
+    /// The first nominal time, included
+    #[arg(long, value_name = "TIME")]
+    pub(crate) from: DateTime<Utc>,
+    /// The last nominal time, included
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: DateTime<Utc>,
+    /// Tell what would run, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Run those that have run as well
+    #[arg(long)]
+    pub(crate) rerun: bool,
+    /// Run the schedules that come after this one as well
+    #[arg(long)]
+    pub(crate) chain: bool,
+    /// Ask nothing
+    #[arg(long, short)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -2,20 +2,22 @@
 //!
 //! Must not know: the engine, stores' SQL.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::id::ScheduleName;
-use crate::store::{Disposition, Query, Span, StoreError};
-use crate::trigger::Trigger;
+use crate::id::{RunId, ScheduleName};
+use crate::store::{Disposition, Query, ScheduleRow, Span, StoreError, VersionRow};
+use crate::trigger::{On, Trigger, TriggerKind};
 
 /// At most so many instants are listed for each schedule; all are counted.
 const LISTED: usize = 100;
 
 /// What the audit found.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct AuditReport {
-    /// Whether every nominal time has exactly one disposition.
+    /// Whether every nominal time has exactly one disposition, and no row contradicts another.
     pub ok: bool,
     /// From when on it vouches.
     pub since: Option<DateTime<Utc>>,
@@ -27,12 +29,14 @@ pub struct AuditReport {
     pub missing: Vec<AuditFault>,
     /// Nominal times with more than one, or recorded instants that are none.
     pub duplicates: Vec<AuditFault>,
+    /// Rows that contradict each other: what only someone else's hand can have done.
+    pub contradictions: Vec<String>,
     /// The figures of each schedule.
     pub schedules: Vec<ScheduleAudit>,
 }
 
 /// One instant that is wrong in the ledger.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct AuditFault {
     /// The schedule.
     pub schedule: ScheduleName,
@@ -41,7 +45,7 @@ pub struct AuditFault {
 }
 
 /// The figures of one schedule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct ScheduleAudit {
     /// The schedule.
     pub schedule: ScheduleName,
@@ -52,49 +56,144 @@ pub struct ScheduleAudit {
 }
 
 /// Audits every schedule, retired ones included, from `since` (or from where the history begins) up to each cursor.
+/// Where history was pruned, the fires are counted: those recomputed against those removed and those left.
 ///
 /// # Errors
 /// When the store cannot be read.
 pub fn audit(query: &dyn Query, since: Option<DateTime<Utc>>) -> Result<AuditReport, StoreError> {
-    let since = since.max(query.pruned_before()?);
+    let pruned_before = query.pruned_before()?;
+    let contradictions = query.contradictions()?;
     let mut report = AuditReport {
-        ok: true,
-        since,
+        ok: contradictions.is_empty(),
+        since: since.max(pruned_before),
         expected: 0,
         recorded: 0,
         missing: Vec::new(),
         duplicates: Vec::new(),
+        contradictions,
         schedules: Vec::new(),
     };
     for row in query.schedules()? {
-        let after = since.unwrap_or(DateTime::<Utc>::UNIX_EPOCH);
-        let recorded = query.dispositions(row.name(), after)?;
-        let mut expected = Vec::new();
-        for version in query.versions(row.name())? {
-            let Ok(trigger) = version.spec.trigger.compile() else { continue };
-            let from = since.map_or(version.from, |since| since.max(version.from));
-            let until = version.until.map_or(row.cursor, |until| until.min(row.cursor));
-            if version.spec.trigger.is_after_completion() {
-                // What lies before `since` is not known, so the first fire after it is taken as it is.
-                let first = recorded.iter().map(|disposition| disposition.from).find(|at| *at > from);
-                let next = if from > version.from { first } else { trigger.next_after(from) };
-                expected.extend(after_runs(&*trigger, from, next, until, &query.spans(row.name())?));
-            } else {
-                expected.extend(crate::trigger::instants(&*trigger, from).take_while(|at| *at <= until));
-            }
-        }
-        let count = recorded.iter().map(|disposition| disposition.count).sum();
+        let found = Ledger::read(query, &row, since)?.compare(query)?;
         let fault = |at: &DateTime<Utc>| AuditFault { schedule: row.name().clone(), nominal_at: *at };
-        let (missing, duplicates) = compare(&expected, &recorded);
+        let (mut missing, mut duplicates) = (found.missing, found.duplicates);
+        if row.spec.trigger.after().is_some() {
+            let (lost, doubled) = chains(query, row.name(), since.max(pruned_before))?;
+            missing.extend(lost);
+            duplicates.extend(doubled);
+        }
         report.ok &= missing.is_empty() && duplicates.is_empty();
         report.missing.extend(missing.iter().take(LISTED).map(fault));
         report.duplicates.extend(duplicates.iter().take(LISTED).map(fault));
-        report.expected += expected.len() as u64;
-        report.recorded += count;
-        let expected = expected.len() as u64;
-        report.schedules.push(ScheduleAudit { schedule: row.name().clone(), expected, recorded: count });
+        report.expected += found.expected;
+        report.recorded += found.recorded;
+        let (schedule, expected, recorded) = (row.name().clone(), found.expected, found.recorded);
+        report.schedules.push(ScheduleAudit { schedule, expected, recorded });
     }
     Ok(report)
+}
+
+/// What is recorded of one schedule.
+struct Ledger<'q> {
+    row: &'q ScheduleRow,
+    versions: Vec<VersionRow>,
+    recorded: Vec<Disposition>,
+    /// Each fire after this is looked at, those before are counted; none when nothing was pruned.
+    exact_after: Option<DateTime<Utc>>,
+    /// Fires up to `exact_after` that were pruned, when they are counted.
+    pruned: Option<u64>,
+}
+
+#[derive(Default)]
+struct Compared {
+    missing: Vec<DateTime<Utc>>,
+    duplicates: Vec<DateTime<Utc>>,
+    expected: u64,
+    recorded: u64,
+}
+
+impl<'q> Ledger<'q> {
+    fn read(query: &dyn Query, row: &'q ScheduleRow, since: Option<DateTime<Utc>>) -> Result<Self, StoreError> {
+        let pruned = query.pruned_fires(row.name())?;
+        let mut exact_after = since.max(pruned.map(|pruned| pruned.until));
+        let mut recorded = query.dispositions(row.name(), since.unwrap_or(DateTime::<Utc>::UNIX_EPOCH))?;
+        // Fires after the cursor ran before the clock went back.
+        recorded.retain(|disposition| disposition.from <= row.cursor);
+        for disposition in &recorded {
+            if exact_after.is_some_and(|at| disposition.from <= at && at < disposition.until) {
+                exact_after = Some(disposition.until);
+            }
+        }
+        let pruned = pruned.filter(|_| since.is_none()).map(|pruned| pruned.count);
+        Ok(Self { row, versions: query.versions(row.name())?, recorded, exact_after, pruned })
+    }
+
+    fn compare(mut self, query: &dyn Query) -> Result<Compared, StoreError> {
+        let boundary = self.exact_after.unwrap_or(DateTime::<Utc>::MIN_UTC);
+        let exact = self.recorded.split_off(self.recorded.partition_point(|d| d.until <= boundary));
+        let (mut expected, mut before) = (Vec::new(), 0);
+        for version in &self.versions {
+            let Ok(trigger) = version.spec.trigger.compile() else { continue };
+            let from = version.from.max(boundary);
+            let until = version.until.map_or(self.row.cursor, |until| until.min(self.row.cursor));
+            if version.spec.trigger.is_after_completion() {
+                // What lies before is not known, so the first fire after it is taken as it is.
+                let first = exact.iter().map(|disposition| disposition.from).find(|at| *at > from);
+                let next = if from > version.from { first } else { trigger.next_after(from) };
+                expected.extend(after_runs(&*trigger, from, next, until, &query.spans(self.row.name())?));
+                self.pruned = None;
+            } else {
+                expected.extend(crate::trigger::instants(&*trigger, from).take_while(|at| *at <= until));
+                if self.pruned.is_some() {
+                    let all = crate::trigger::instants(&*trigger, version.from);
+                    before += all.take_while(|at| *at <= until.min(boundary)).count() as u64;
+                }
+            }
+        }
+        let count = |list: &[Disposition]| list.iter().map(|disposition| disposition.count).sum::<u64>();
+        let (missing, duplicates) = compare(&expected, &exact);
+        let mut found = Compared { missing, duplicates, expected: expected.len() as u64, recorded: count(&exact) };
+        if let Some(pruned) = self.pruned {
+            let left = pruned + count(&self.recorded);
+            found.expected += before;
+            found.recorded += left;
+            if left < before {
+                found.missing.push(boundary);
+            } else if left > before {
+                found.duplicates.push(boundary);
+            }
+        }
+        Ok(found)
+    }
+}
+
+type Instants = Vec<DateTime<Utc>>;
+
+/// The ends of runs that a schedule should have come after and did not, and those it came after more than once.
+fn chains(
+    query: &dyn Query,
+    name: &ScheduleName,
+    since: Option<DateTime<Utc>>,
+) -> Result<(Instants, Instants), StoreError> {
+    let mut times: HashMap<RunId, usize> = HashMap::new();
+    for parent in query.chained(name)? {
+        *times.entry(parent).or_default() += 1;
+    }
+    let (mut missing, mut duplicates) = (Vec::new(), Vec::new());
+    for version in query.versions(name)? {
+        let TriggerKind::After { schedule: parent, on } = &version.spec.trigger.kind else { continue };
+        for ended in query.ended(parent, version.from.max(since.unwrap_or(version.from)))? {
+            // At the very instant of a change either version may have been asked.
+            let owned = version.until.is_none_or(|until| ended.at < until);
+            let due = ended.chains && on.matches(ended.state) && (!ended.repeats || *on == On::Success);
+            match times.get(&ended.run_id).copied().unwrap_or(0) {
+                0 if owned && due => missing.push(ended.at),
+                0 | 1 => {}
+                _ => duplicates.push(ended.at),
+            }
+        }
+    }
+    Ok((missing, duplicates))
 }
 
 /// The fires in (`idle`, `until`] of a trigger that counts from the ends of runs, from the fire `next` on. A run that

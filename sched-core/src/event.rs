@@ -211,7 +211,15 @@ pub enum Event {
     },
     /// Something needs a person.
     Alert {
-        /// What.
+        /// What for.
+        kind: AlertKind,
+        /// The schedule it is about.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        schedule: Option<ScheduleName>,
+        /// The run it is about.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        run_id: Option<RunId>,
+        /// In words.
         message: String,
     },
     /// `sched start` proved the daemon alive.
@@ -233,6 +241,24 @@ pub enum Event {
     },
 }
 
+/// Why a person is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertKind {
+    /// A run has not started in time (`alert.late_start`).
+    LateStart,
+    /// An attempt goes on for longer than it should (`alert.overrun`).
+    Overrun,
+    /// A schedule that failed works again.
+    Recovered,
+    /// The wall clock went back by over an hour.
+    ClockBack,
+    /// A schedule is held, for its stored facts were changed by someone else.
+    Held,
+    /// A changed configuration could not be taken over.
+    Config,
+}
+
 /// What was done to a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -247,6 +273,8 @@ pub enum ScheduleChange {
     Paused,
     /// It was resumed.
     Resumed,
+    /// The clock went back: what had not run is due again.
+    Reopened,
 }
 
 impl Event {

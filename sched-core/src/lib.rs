@@ -9,6 +9,7 @@ mod bus;
 mod clock;
 pub mod config;
 mod context;
+mod diff;
 mod drive;
 pub mod engine;
 mod event;
@@ -34,20 +35,24 @@ pub use audit::{AuditFault, AuditReport, ScheduleAudit, audit};
 pub use bus::Subscription;
 pub use clock::{Clock, Now, SystemClock};
 pub use context::{JobPort, PortError, PortReply, PortRequest, PruneRule, RunContext, RunInfo, is_plain_file_name};
-pub use drive::{EngineError, Files, FilesError, Handle, Scheduler, SchedulerBuilder, StartError, views};
+pub use diff::{Change, ChangeKind, FieldChange, diff};
+pub use drive::{
+    BackfillFire, BackfillOrder, Backfilled, EngineError, Files, FilesError, Handle, Scheduler, SchedulerBuilder,
+    StartError, views,
+};
 pub use engine::{EngineStatus, Refusal, StartOptions, TriggerRequest};
-pub use event::{Event, Recorded, ScheduleChange};
+pub use event::{AlertKind, Event, Recorded, ScheduleChange};
 pub use id::{Fence, InvalidName, NodeId, RangeId, RunId, ScheduleName, Seq};
 pub use job::{Job, JobError, Output};
-pub use policy::{Backoff, Delivery, Misfire, MisfirePolicy, OnStart, Overlap, Retry, duration_text};
+pub use policy::{Alerting, Backoff, Delivery, Misfire, MisfirePolicy, OnStart, Overlap, Retry, duration_text};
 pub use query::{HistoryCursor, HistoryFilter, Hold, ScheduleView, Upcoming};
 pub use registry::{JobKind, ParamError, Registry};
 pub use run::{Artifact, HistoryRow, Origin, Outcome, RangeRecord, Reason, RunRecord, RunState, UnknownWord};
-pub use spec::{ScheduleSpec, SpecError};
+pub use spec::{ScheduleSpec, SpecError, check_chains};
 #[cfg(feature = "sqlite")]
 pub use store::sqlite::{SqliteReader, SqliteStore, StoreLock};
 pub use store::{Admin, MemoryStore, Query, Store, StoreError};
 pub use trigger::{
-    CronError, DayRule, Dialect, Dst, Effect, Fold, Gap, Surprise, Trigger, TriggerError, TriggerKind, TriggerSpec,
+    CronError, DayRule, Dialect, Dst, Effect, Fold, Gap, On, Surprise, Trigger, TriggerError, TriggerKind, TriggerSpec,
     instants,
 };

@@ -175,6 +175,35 @@ pub enum Delivery {
     AtMostOnce,
 }
 
+/// When someone is told of a run that goes on as planned, but not in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alerting {
+    /// A run that has not started so long after its time.
+    #[serde(with = "maybe_duration", skip_serializing_if = "Option::is_none")]
+    pub late_start: Option<Duration>,
+    /// An attempt that has not ended so long after its start.
+    #[serde(with = "maybe_duration", skip_serializing_if = "Option::is_none")]
+    pub overrun: Option<Duration>,
+}
+
+mod maybe_duration {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Text(#[serde(with = "super::duration_text")] Duration);
+
+    pub(super) fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        duration.map(Text).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<Text>::deserialize(deserializer)?.map(|text| text.0))
+    }
+}
+
 /// Whether a schedule runs when the scheduler starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnStart {

@@ -208,12 +208,19 @@ pub struct RunRecord {
     pub abandoned: bool,
     /// The files it wrote.
     pub artifacts: Vec<Artifact>,
-    /// The run that this one repeats.
+    /// The run that this one repeats, or comes after.
     pub parent: Option<RunId>,
+    /// Whether schedules that come after this one run when it has ended.
+    #[serde(default = "yes")]
+    pub chains: bool,
     /// Who asked for it.
     pub requested_by: Option<String>,
     /// The caller's key that makes asking twice the same as asking once.
     pub idempotency_key: Option<String>,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 impl RunRecord {

@@ -2,13 +2,14 @@
 //!
 //! Must not know: files, environment, the engine.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::id::ScheduleName;
-use crate::policy::{Delivery, Misfire, MisfirePolicy, OnStart, Overlap, Retry, duration_text};
+use crate::policy::{Alerting, Delivery, Misfire, MisfirePolicy, OnStart, Overlap, Retry, duration_text};
 use crate::trigger::TriggerSpec;
 
 /// Everything that defines a schedule. Serialises to the form that the store keeps and the API shows.
@@ -59,6 +60,9 @@ pub struct ScheduleSpec {
     /// The concurrency group.
     #[serde(default)]
     pub group: Option<String>,
+    /// When someone is told that a run is late or long.
+    #[serde(default)]
+    pub alert: Alerting,
 }
 
 const fn default_timeout() -> Duration {
@@ -107,6 +111,7 @@ impl ScheduleSpec {
             delivery: Delivery::default(),
             jitter: Duration::ZERO,
             group: None,
+            alert: Alerting::default(),
         })
     }
 
@@ -180,6 +185,44 @@ impl ScheduleSpec {
                 "`after_completion` waits for the end of each run: leave out `overlap`, and `misfire.policy` is \"latest\" or \"skip\"",
             ));
         }
+        if self.trigger.after().is_some() && self.on_start == OnStart::IfDue {
+            return Err(SpecError::field(
+                "on_start",
+                "a schedule that comes after another has no periods; leave it out",
+            ));
+        }
         self.trigger.validate().map_err(|error| SpecError::field("trigger", error.to_string()))
     }
+}
+
+/// Checks what schedules that come after others name: each exists, and none comes after itself on a way round.
+///
+/// # Errors
+/// The first schedule that cannot work, with what to write instead.
+pub fn check_chains(specs: &[ScheduleSpec]) -> Result<(), (ScheduleName, SpecError)> {
+    let after: BTreeMap<&ScheduleName, Option<&ScheduleName>> =
+        specs.iter().map(|spec| (&spec.name, spec.trigger.after())).collect();
+    for spec in specs {
+        let mut way = vec![&spec.name];
+        while let Some(next) = after.get(way[way.len() - 1]).copied().flatten() {
+            let fail = |message| Err((spec.name.clone(), SpecError::field("trigger.after.schedule", message)));
+            if !after.contains_key(next) {
+                // Told at the schedule that names it.
+                if way.len() > 1 {
+                    break;
+                }
+                let near = crate::suggest::near(next.as_str(), after.keys().map(|name| name.as_str()));
+                return fail(format!("no schedule `{next}`{near}"));
+            }
+            if let Some(begin) = way.iter().position(|name| *name == next) {
+                let names: Vec<_> = way[begin..].iter().chain([&next]).map(|name| name.as_str()).collect();
+                return fail(format!(
+                    "it comes after itself: {}; give one of them a trigger with times",
+                    names.join(" after ")
+                ));
+            }
+            way.push(next);
+        }
+    }
+    Ok(())
 }

@@ -3,12 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sched_core::store::{Ending, Intent, Receipt, ScheduleRow, Write};
+use sched_core::store::{Ending, Follow, Intent, Pruned, Receipt, ScheduleRow, Write};
 use sched_core::testing::Bench;
 use sched_core::{
-    Admin, Event, Fence, HistoryFilter, HistoryRow, Hold, MemoryStore, NodeId, Origin, PruneRule, Query, RangeId,
-    RangeRecord, Reason, RunId, RunRecord, RunState, ScheduleSpec, Seq, SqliteReader, SqliteStore, Store, StoreError,
-    TriggerSpec,
+    Admin, AlertKind, Event, Fence, HistoryFilter, HistoryRow, Hold, MemoryStore, NodeId, Origin, PruneRule, Query,
+    RangeId, RangeRecord, Reason, RunId, RunRecord, RunState, ScheduleSpec, Seq, SqliteReader, SqliteStore, Store,
+    StoreError, TriggerSpec,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -20,7 +20,15 @@ fn at(minute: i64) -> DateTime<Utc> {
 fn row() -> ScheduleRow {
     let trigger = TriggerSpec::every(std::time::Duration::from_secs(60));
     let spec = ScheduleSpec::new("a", "job", trigger).unwrap().with_param("x", 1);
-    ScheduleRow { spec, version: 1, effective_from: at(0), cursor: at(0), paused: None, retired: false }
+    ScheduleRow {
+        spec,
+        version: 1,
+        effective_from: at(0),
+        cursor: at(0),
+        paused: None,
+        retired: false,
+        failing_since: None,
+    }
 }
 
 fn run(number: u128, nominal: Option<i64>) -> RunRecord {
@@ -48,6 +56,7 @@ fn run(number: u128, nominal: Option<i64>) -> RunRecord {
         abandoned: false,
         artifacts: vec![],
         parent: None,
+        chains: true,
         requested_by: Some("ann".into()),
         idempotency_key: None,
     }
@@ -82,6 +91,10 @@ fn ending(state: RunState) -> Ending {
     }
 }
 
+fn told() -> Event {
+    Event::Alert { kind: AlertKind::Held, schedule: None, run_id: None, message: "told".into() }
+}
+
 struct Suite<S> {
     store: S,
     reopen: Box<dyn Fn(S) -> S>,
@@ -89,7 +102,7 @@ struct Suite<S> {
 
 impl<S: Store> Suite<S> {
     fn one(&mut self, intent: Intent) -> Receipt {
-        let write = Write { at: at(1), intent, events: vec![Event::Alert { message: "told".into() }] };
+        let write = Write { at: at(1), intent, events: vec![told()] };
         self.store.commit(&[write]).unwrap().receipts.remove(0)
     }
 
@@ -105,7 +118,7 @@ impl<S: Store> Suite<S> {
 
     fn finish(&mut self, number: u128, fence: u64, state: RunState) -> Receipt {
         let run_id = RunId::from_uuid(Uuid::from_u128(number));
-        self.one(Intent::Finish { run_id, fence: Fence(fence), ending: ending(state), cursor: None })
+        self.one(Intent::Finish { run_id, fence: Fence(fence), ending: ending(state), follow: Follow::default() })
     }
 
     fn check(mut self) {
@@ -155,11 +168,14 @@ impl<S: Store> Suite<S> {
         assert_eq!(self.one(Intent::Enqueue(keyed(4))), Receipt::Existing(RunId::from_uuid(Uuid::from_u128(3))));
 
         // A range is split around a recovered fire, once.
-        let whole = self.store.reader().range_of(&"a".parse().unwrap(), at(2)).unwrap().unwrap();
+        let whole = self.store.reader().ranges_in(&"a".parse().unwrap(), at(2), at(2)).unwrap().remove(0);
         assert_eq!((whole.from, whole.until, whole.count), (at(1), at(5), 4));
         let parts = vec![RangeRecord { superseded: true, ..range(51, 2, 2) }, range(52, 4, 5)];
-        let recover =
-            |number| Intent::Recover { expected: whole.clone(), parts: parts.clone(), run: run(number, Some(2)) };
+        let recover = |number| Intent::Recover {
+            expected: vec![whole.clone()],
+            parts: parts.clone(),
+            runs: vec![run(number, Some(2))],
+        };
         assert_eq!(self.one(recover(5)), Receipt::Applied);
         assert_eq!(self.one(recover(6)), Receipt::Conflict);
         let fires = self.store.reader().dispositions(&"a".parse().unwrap(), at(0)).unwrap();
@@ -206,10 +222,10 @@ impl<S: Store> Suite<S> {
 
         // Pruning counts before it removes, and says from when on the ledger can vouch.
         let rule = PruneRule { before: at(60), failures_before: at(0), keep_newest: 0, dry_run: true };
-        let pruned = Receipt::Pruned { runs: 1, ranges: 2 };
-        assert_eq!(self.one(Intent::Prune(rule.clone())), pruned);
+        let pruned = Receipt::Pruned(Pruned { runs: 1, ranges: 2, next: None });
+        assert_eq!(self.one(Intent::Prune { rule: rule.clone(), from: None }), pruned);
         assert_eq!(reader.pruned_before().unwrap(), None);
-        assert_eq!(self.one(Intent::Prune(PruneRule { dry_run: false, ..rule })), pruned);
+        assert_eq!(self.one(Intent::Prune { rule: PruneRule { dry_run: false, ..rule }, from: None }), pruned);
         assert_eq!(reader.pruned_before().unwrap(), Some(at(60)));
         let left = reader.history(&HistoryFilter::newest(100)).unwrap();
         assert!(
@@ -289,7 +305,7 @@ fn a_damaged_foreign_or_newer_file_is_refused_and_left_as_it_is() {
     drop(SqliteStore::open(&path).unwrap());
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let error = SqliteStore::open(&path).unwrap_err().to_string();
-    assert!(error.contains("schema 99, newer than this program's 1"), "{error}");
+    assert!(error.contains("schema 99, newer than this program's 2"), "{error}");
 
     let other = folder.path().join("other.db");
     rusqlite::Connection::open(&other).unwrap().execute_batch("PRAGMA user_version = 3; CREATE TABLE t (x)").unwrap();

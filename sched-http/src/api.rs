@@ -48,9 +48,9 @@ pub(crate) fn says(summary: &'static str) -> impl Fn(TransformOperation<'_>) -> 
 }
 
 #[derive(Deserialize, JsonSchema)]
-struct ByName {
+pub(crate) struct ByName {
     /// The schedule's name.
-    name: String,
+    pub(crate) name: String,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -98,7 +98,7 @@ async fn schedules(State(state): State<AppState>) -> Result<Json<Vec<ScheduleVie
     Ok(Json(state.handle().schedules().await?))
 }
 
-fn name(text: &str) -> Result<ScheduleName, ApiError> {
+pub(crate) fn name(text: &str) -> Result<ScheduleName, ApiError> {
     text.parse().map_err(|error: sched_core::InvalidName| ApiError::bad_request(error.to_string()))
 }
 
@@ -134,7 +134,7 @@ struct PauseBody {
 }
 
 /// A body that may be left out.
-fn optional<T: Default>(body: Result<Json<T>, JsonRejection>) -> Result<T, ApiError> {
+pub(crate) fn optional<T: Default>(body: Result<Json<T>, JsonRejection>) -> Result<T, ApiError> {
     match body {
         Ok(Json(body)) => Ok(body),
         Err(JsonRejection::MissingJsonContentType(_)) => Ok(T::default()),

@@ -88,7 +88,7 @@ impl From<EngineError> for ApiError {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
             }
             EngineError::Refused(_) => (StatusCode::CONFLICT, "refused"),
-            EngineError::Params(_) => (StatusCode::UNPROCESSABLE_ENTITY, "params"),
+            EngineError::Params(_) | EngineError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "params"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         };
         Self::new(status, code, error.to_string())

@@ -86,11 +86,9 @@ pub(crate) async fn status_body(state: &AppState) -> Result<StatusBody, ApiError
     let uptime = (now - health.started).num_seconds();
     Ok(StatusBody {
         running: status.dispatch.is_none() && !status.draining,
-        state: if status.store_failing { "degraded" } else { "running" }.into(),
+        state: if status.problem.is_some() { "degraded" } else { "running" }.into(),
         pid: Some(std::process::id()),
-        problem: status
-            .store_failing
-            .then(|| "the store cannot be written: nothing new starts, and it is tried again every second".into()),
+        problem: status.problem,
         last_activity: DateTime::from_timestamp_micros(health.last_activity.load(Ordering::Relaxed)),
         last_tick: DateTime::from_timestamp_micros(health.last_tick.load(Ordering::Relaxed)),
         uptime_seconds: u64::try_from(uptime).unwrap_or(0),

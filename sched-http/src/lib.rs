@@ -13,6 +13,7 @@ mod openapi;
 mod original;
 mod page;
 mod serve;
+mod steer;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ pub use auth::{DashboardKey, WeakKey};
 pub use health::{Health, StatusBody};
 pub use original::Alias;
 pub use serve::{Connections, serve, serve_local};
+pub use steer::{Reload, Reloaded};
 
 /// No request body is longer.
 const BODY_LIMIT: usize = 1024 * 1024;
@@ -44,6 +46,7 @@ struct Inner {
     key: DashboardKey,
     aliases: Vec<Alias>,
     health: Arc<Health>,
+    reload: Option<Reload>,
 }
 
 impl std::fmt::Debug for AppState {
@@ -56,7 +59,7 @@ impl AppState {
     /// State for these routes; `aliases` are the original system's paths.
     #[must_use]
     pub fn new(handle: Handle, key: DashboardKey, aliases: Vec<Alias>, health: Arc<Health>) -> Self {
-        Self { inner: Arc::new(Inner { handle, key, aliases, health }) }
+        Self { inner: Arc::new(Inner { handle, key, aliases, health, reload: None }) }
     }
 
     /// State for a service that runs a scheduler of its own; call it in a runtime. `listen` is what the page and
@@ -72,6 +75,19 @@ impl AppState {
             }
         });
         Self::new(handle, key, Vec::new(), health)
+    }
+
+    /// Lets callers have the configuration read again; call it before the state is shared.
+    #[must_use]
+    pub fn with_reload(mut self, reload: Reload) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.reload = Some(reload);
+        }
+        self
+    }
+
+    fn reload(&self) -> Option<Reload> {
+        self.inner.reload.clone()
     }
 
     fn handle(&self) -> &Handle {
@@ -102,8 +118,11 @@ pub fn local_router(state: AppState) -> Router {
 }
 
 fn routes(state: &AppState) -> Router<AppState> {
-    let documented =
-        ApiRouter::new().merge(original::routes(&state.inner.aliases)).merge(api::routes()).merge(events::routes());
+    let documented = ApiRouter::new()
+        .merge(original::routes(&state.inner.aliases))
+        .merge(api::routes())
+        .merge(steer::routes())
+        .merge(events::routes());
     openapi::documented(documented)
         .merge(dashboard::routes())
         .fallback(error::no_such_route)

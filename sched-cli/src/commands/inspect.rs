@@ -177,6 +177,9 @@ pub(crate) fn audit(global: &Global, since: Option<DateTime<Utc>>) -> Outcome {
                 output::line(&format!("{what}: {} {}", fault.schedule, output::time(fault.nominal_at)));
             }
         }
+        for line in &report.contradictions {
+            output::line(&format!("altered: {line}"));
+        }
         output::line(&format!("{} nominal times expected, {} recorded", report.expected, report.recorded));
     }
     Ok(if report.ok { Exit::Done } else { Exit::Failed })

@@ -1,12 +1,15 @@
 //! One file a group of verbs: each parses its words, asks the core or the running scheduler, and prints.
 
+mod backfill;
 mod exec;
 mod explain;
 mod inspect;
 mod lanes;
 mod next;
+mod reconcile;
 mod simulate;
 mod steer;
+mod store;
 mod trigger;
 
 use crate::args::{Args, Command};
@@ -22,6 +25,12 @@ pub(crate) fn dispatch(args: Args) -> Outcome {
         Command::Stop => daemon::stop::stop(global),
         Command::Restart => daemon::stop::restart(global),
         Command::Status => daemon::status::status(global),
+        Command::Reload => reconcile::reload(global),
+        Command::Diff => reconcile::diff(global),
+        Command::Apply => reconcile::apply(global),
+        Command::Backup { file } => store::backup(global, &file),
+        Command::Restore { file } => store::restore(global, &file),
+        Command::Backfill(words) => backfill::backfill(global, &words),
         Command::Check => next::check(global),
         Command::Next(words) => next::next(global, &words),
         Command::Explain(words) => explain::explain(global, &words),

@@ -9,13 +9,14 @@ use std::time::Duration;
 use sched_core::heartbeat::HeartbeatThread;
 use sched_core::sink::NdjsonLog;
 use sched_core::{Event, Handle, Origin, Recorded, RunState, Scheduler, SqliteStore, StoreLock};
-use sched_http::{AppState, Connections, Health, local_router, router, serve, serve_local};
+use sched_http::{AppState, Connections, Health, Reload, local_router, router, serve, serve_local};
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::place::{Marker, lock_path, socket_in, write_whole};
+use super::reload::reloader;
 use crate::args::Global;
 use crate::compose::{Setup, aliases};
 use crate::exit::{Exit, Failure, Outcome};
@@ -82,13 +83,18 @@ impl Signals {
         })
     }
 
-    /// The signal that ends the process; on the way the log is reopened at each SIGHUP.
-    async fn ended(&mut self, log: &NdjsonLog) -> i32 {
+    /// The signal that ends the process; at each SIGHUP on the way the log is reopened and the configuration read.
+    async fn ended(&mut self, log: &NdjsonLog, reload: &Reload) -> i32 {
         loop {
             tokio::select! {
                 _ = self.term.recv() => return SignalKind::terminate().as_raw_value(),
                 _ = self.int.recv() => return SignalKind::interrupt().as_raw_value(),
-                _ = self.hup.recv() => log.reopen(),
+                _ = self.hup.recv() => {
+                    log.reopen();
+                    if let Err(message) = reload("signal".into(), None).await {
+                        tracing::error!("the configuration was not taken over: {message}");
+                    }
+                }
             }
         }
     }
@@ -125,7 +131,8 @@ async fn live(setup: &Setup, jobs: &Runtime, global: &Global, daemon: bool) -> O
     let (ticked, first_tick) = tokio::sync::oneshot::channel();
     let watching = tokio::spawn(watch(handle.clone(), health.clone(), ticked));
 
-    let state = AppState::new(handle.clone(), key, aliases(), health);
+    let reload = reloader(global, setup, &handle);
+    let state = AppState::new(handle.clone(), key, aliases(), health).with_reload(reload.clone());
     let (socket, _folder) = socket_in(&config.data_dir)?;
     // The lock is ours: a socket that is there was left behind.
     let _ = std::fs::remove_file(&socket);
@@ -148,7 +155,7 @@ async fn live(setup: &Setup, jobs: &Runtime, global: &Global, daemon: bool) -> O
     }
 
     let signal = tokio::select! {
-        signal = signals.ended(&log) => signal,
+        signal = signals.ended(&log, &reload) => signal,
         () = handle.died() => return Err(Failure::failed("the engine ended by a panic; this is a defect, please report it")),
     };
     handle.announce(Event::Shutdown { signal, pid });

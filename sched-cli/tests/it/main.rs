@@ -7,5 +7,6 @@ mod daemon;
 mod faults;
 mod peers;
 mod readme;
+mod reconcile;
 mod time;
 mod world;

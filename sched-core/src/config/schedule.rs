@@ -9,10 +9,11 @@ use super::Config;
 use super::decode::{Faults, Place, Reader, json, json_table, locate};
 use crate::policy::Delivery;
 use crate::registry::Registry;
-use crate::spec::ScheduleSpec;
+use crate::spec::{ScheduleSpec, check_chains};
 
 /// Policies that `[defaults]` may set for every schedule.
-const POLICIES: &[&str] = &["on_start", "misfire", "overlap", "retry", "timeout", "delivery", "jitter", "group", "dst"];
+const POLICIES: &[&str] =
+    &["on_start", "misfire", "overlap", "retry", "timeout", "delivery", "jitter", "group", "dst", "alert"];
 
 /// Keys of the contract that later versions bring.
 const LATER: &[&str] = &["notify"];
@@ -51,7 +52,7 @@ pub(super) fn read_all(
         return Vec::new();
     };
     let mut names = BTreeSet::new();
-    let mut specs = Vec::new();
+    let (mut specs, mut places) = (Vec::new(), Vec::new());
     for item in items {
         let Some(spec) = read_one(item, policies, config, registry, faults) else { continue };
         if !names.insert(spec.name.clone()) {
@@ -59,6 +60,12 @@ pub(super) fn read_all(
             faults.add(at, format!("two schedules are named `{}`; choose another name for one of them", spec.name));
         }
         specs.push(spec);
+        places.push(item);
+    }
+    if let Err((name, error)) = check_chains(&specs)
+        && let Some(index) = specs.iter().position(|spec| spec.name == name)
+    {
+        faults.add(locate(places[index], "trigger.after.schedule").span().start, error.to_string());
     }
     specs
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::files::Files;
 use super::inbox::Inbox;
+use crate::audit::AuditReport;
 use crate::bus::{Bus, Subscription};
 use crate::clock::Clock;
 use crate::context::PruneRule;
@@ -32,6 +33,9 @@ pub enum EngineError {
     /// The parameters do not fit the job's kind.
     #[error(transparent)]
     Params(#[from] ParamError),
+    /// The schedules cannot work.
+    #[error(transparent)]
+    Invalid(Box<super::StartError>),
     /// There is no such run.
     #[error("no run {0}")]
     UnknownRun(RunId),
@@ -103,7 +107,7 @@ impl Drop for Mourner {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.died.cancel();
-            self.0.inbox.push(Input::StoreFailing(true));
+            self.0.inbox.push(Input::StoreFailing(Some("its writer ended by a panic".into())));
             self.0.replies.close();
             self.0.bus.close();
         }
@@ -123,7 +127,7 @@ impl std::fmt::Debug for Handle {
 }
 
 impl Handle {
-    async fn ask(&self, command: Command) -> Result<Reply, EngineError> {
+    pub(super) async fn ask(&self, command: Command) -> Result<Reply, EngineError> {
         let (to, answer) = self.shared.replies.open();
         self.shared.inbox.push(Input::Command(to, command));
         Ok(answer.await.map_err(|_| EngineError::Stopped)??)
@@ -141,7 +145,7 @@ impl Handle {
         self.shared.died.cancelled().await;
     }
 
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&dyn Query) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, EngineError> {
@@ -194,26 +198,6 @@ impl Handle {
     pub async fn retry(&self, run_id: RunId, by: impl Into<String>) -> Result<RunId, EngineError> {
         let run = self.run(run_id).await?;
         self.ask_run(Command::Retry { run, by: by.into() }).await
-    }
-
-    /// Runs a fire that was missed or skipped.
-    ///
-    /// # Errors
-    /// [`Refusal::NotRecoverable`] when the fire is not recorded so.
-    pub async fn recover(
-        &self,
-        schedule: ScheduleName,
-        at: DateTime<Utc>,
-        by: impl Into<String>,
-    ) -> Result<RunId, EngineError> {
-        let found = self.read(move |query| {
-            let Some(range) = query.range_of(&schedule, at)? else { return Ok(None) };
-            let versions = query.versions(&schedule)?;
-            let planned_by = versions.into_iter().find(|version| version.version == range.version);
-            Ok(planned_by.map(|version| (range, Box::new(version.spec.trigger))))
-        });
-        let (range, planned_by) = found.await?.ok_or(Refusal::NotRecoverable)?;
-        self.ask_run(Command::Recover { range, planned_by, at, by: by.into() }).await
     }
 
     /// Stops a run: one that waits ends at once, one that runs is asked, then dropped.
@@ -297,6 +281,41 @@ impl Handle {
         Ok(record)
     }
 
+    /// What became of each fire from `from` to `until`, both included: its current run, or the range that counts it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn ledger(
+        &self,
+        schedule: ScheduleName,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<HistoryRow>, EngineError> {
+        let runs = move |query: &dyn Query| {
+            let runs = query.fires_in(&schedule, from, until)?.into_iter();
+            let mut rows: Vec<_> = runs.filter_map(|run| Some((run.nominal_at?, HistoryRow::Run(run)))).collect();
+            let ranges = query.ranges_in(&schedule, from, until)?.into_iter();
+            rows.extend(ranges.map(|range| (range.from, HistoryRow::Range(range))));
+            rows.sort_by_key(|(at, _)| *at);
+            Ok(rows.into_iter().map(|(_, row)| row).collect())
+        };
+        self.read(runs).await
+    }
+
+    /// Every nominal time recomputed, and matched to the ledger.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn audit(&self, since: Option<DateTime<Utc>>) -> Result<AuditReport, EngineError> {
+        self.read(move |query| crate::audit::audit(query, since)).await
+    }
+
+    /// This process, as runs name it.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.shared.node
+    }
+
     /// Every configured schedule, in the order of names.
     ///
     /// # Errors
@@ -333,15 +352,27 @@ impl Handle {
         self.ask(Command::Mark { sink: sink.into(), seq }).await.map(drop)
     }
 
-    /// Removes old history; gives the number of runs and ranges.
+    /// Removes old history, in short transactions; gives the number of runs and ranges.
     ///
     /// # Errors
     /// When the store cannot be written.
     pub async fn prune(&self, rule: PruneRule) -> Result<(u64, u64), EngineError> {
-        match self.ask(Command::Prune(rule)).await? {
-            Reply::Pruned { runs, ranges } => Ok((runs, ranges)),
-            _ => Err(EngineError::Stopped),
+        let (mut runs, mut ranges, mut from) = (0, 0, None);
+        loop {
+            let Reply::Pruned(piece) = self.ask(Command::Prune { rule: rule.clone(), from }).await? else {
+                return Err(EngineError::Stopped);
+            };
+            runs += piece.runs;
+            ranges += piece.ranges;
+            from = piece.next;
+            if from.is_none() {
+                break;
+            }
         }
+        if !rule.dry_run && runs + ranges > 0 {
+            self.note(Event::HistoryPruned { runs, ranges, before: rule.before }).await?;
+        }
+        Ok((runs, ranges))
     }
 
     /// Keeps a value for a schedule's jobs.

@@ -2,6 +2,8 @@
 //!
 //! Must not know: HTTP, TOML, concrete jobs.
 
+mod apply;
+mod backfill;
 mod files;
 mod handle;
 mod inbox;
@@ -9,6 +11,7 @@ mod port;
 mod scheduler;
 mod writer;
 
+pub use backfill::{BackfillFire, BackfillOrder, Backfilled};
 pub use files::{Files, FilesError};
 pub use handle::{EngineError, Handle, views};
 pub use scheduler::{Scheduler, SchedulerBuilder, StartError};

@@ -208,7 +208,8 @@ impl SchedulerBuilder {
     /// # Errors
     /// When a schedule or the store cannot work; then nothing was changed.
     pub fn start(mut self) -> Result<Scheduler, StartError> {
-        self.check()?;
+        let registry = self.runner.is_none().then_some(&self.registry);
+        super::apply::check(&self.schedules, &self.groups, registry)?;
         let runtime = match self.runtime.take() {
             Some(runtime) => runtime,
             None => tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?,
@@ -263,25 +264,6 @@ impl SchedulerBuilder {
             driver.run(effects);
         })?;
         Ok(Scheduler { handle, drive: driving, writer: writing })
-    }
-
-    fn check(&self) -> Result<(), StartError> {
-        let mut names = std::collections::BTreeSet::new();
-        for spec in &self.schedules {
-            let schedule = spec.name.to_string();
-            spec.validate().map_err(|source| StartError::Spec { schedule: schedule.clone(), source })?;
-            if self.runner.is_none() {
-                let checked = self.registry.check(&spec.job, &spec.params);
-                checked.map_err(|source| StartError::Params { schedule: schedule.clone(), source })?;
-            }
-            if let Some(group) = spec.group.as_ref().filter(|group| !self.groups.contains_key(*group)) {
-                return Err(StartError::Group { schedule, group: group.clone() });
-            }
-            if !names.insert(&spec.name) {
-                return Err(StartError::Duplicate(schedule));
-            }
-        }
-        Ok(())
     }
 }
 

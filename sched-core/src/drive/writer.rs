@@ -51,7 +51,7 @@ impl Writer {
                         if !failing {
                             tracing::error!(%error, "the store cannot be written; trying again every second");
                             failing = true;
-                            inbox.push(Input::StoreFailing(true));
+                            inbox.push(Input::StoreFailing(Some(error.to_string())));
                         }
                         if self.pause() {
                             tracing::error!(lost = writes.len(), "shut down while the store could not be written");
@@ -63,7 +63,7 @@ impl Writer {
             if failing {
                 tracing::info!("the store can be written again");
                 failing = false;
-                inbox.push(Input::StoreFailing(false));
+                inbox.push(Input::StoreFailing(None));
             }
             let Committed { receipts, events } = committed;
             for event in events {

@@ -1,7 +1,8 @@
 //! Gives free places to waiting runs, and starts the claimed ones.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 
+use super::queue::{Class, Turn};
 use super::settle::StopCause;
 use super::{Assignment, Effect, Firmness, Machine, Pending, Phase};
 use crate::clock::Now;
@@ -14,7 +15,7 @@ use crate::store::{Intent, Receipt};
 
 impl Machine {
     pub(super) fn can_claim(&self) -> bool {
-        !self.store_failing
+        self.store_failing.is_none()
             && self.draining.is_none()
             && self.dispatch.is_none()
             && self.places < self.config.max_concurrent_runs
@@ -22,38 +23,40 @@ impl Machine {
 
     pub(super) fn claim_ready(&mut self, now: Now) {
         while self.can_claim() {
-            let Some(key) = self.ready.first().copied().filter(|(at, _)| *at <= now.utc) else { break };
-            self.ready.remove(&key);
-            if self.park(key) {
-                continue;
+            self.line_up_due(now.utc);
+            let Some(turn) = self.next_turn() else { break };
+            if !self.park(turn) {
+                self.take_turn(turn);
+                self.claim(now, turn.run_id);
             }
-            self.claim(now, key.1);
         }
     }
 
     /// Sets a run aside that waits for its schedule or its group.
-    fn park(&mut self, key: (DateTime<Utc>, RunId)) -> bool {
-        let Some(run) = self.runs.get(&key.1) else { return true };
+    fn park(&mut self, turn: Turn) -> bool {
+        let Some(run) = self.runs.get(&turn.run_id) else { return true };
         let Some(schedule) = self.schedules.get_mut(&run.record.schedule) else { return true };
-        if schedule.busy > 0 && schedule.row.spec.overlap != Overlap::Allow {
-            schedule.waiting.insert(key);
+        let parked = schedule.busy > 0 && schedule.row.spec.overlap != Overlap::Allow;
+        let group = schedule.row.spec.group.as_ref().and_then(|name| self.groups.get_mut(name));
+        if parked {
+            schedule.waiting.insert(turn);
+            // It leaves its place in the group to another.
+            self.ready
+                .extend(group.filter(|group| group.busy < group.limit).and_then(|group| group.waiting.pop_first()));
             return true;
         }
-        let group = schedule.row.spec.group.as_ref().and_then(|name| self.groups.get_mut(name));
-        match group {
-            Some(group) if group.busy >= group.limit => group.waiting.insert(key),
-            _ => false,
-        }
+        group.is_some_and(|group| group.busy >= group.limit && group.waiting.insert(turn))
     }
 
     fn claim(&mut self, now: Now, run_id: RunId) {
         self.take_place(run_id);
         let Some(run) = self.runs.get_mut(&run_id) else { return };
         run.phase = Phase::Claiming;
+        run.turn = None;
         let record = &mut run.record;
         record.attempt += 1;
         record.started_at = Some(now.utc);
-        let expires = run.expires.take();
+        let (expires, late) = (run.expires.take(), run.late.take());
         let event = Event::RunStarted {
             schedule: record.schedule.clone(),
             job: record.job.clone(),
@@ -65,6 +68,9 @@ impl Machine {
         let intent = Intent::Claim { run_id, attempt: record.attempt, node: self.config.node, at: now.utc };
         if let Some(at) = expires {
             self.expiries.remove(&(at, run_id));
+        }
+        if let Some(at) = late {
+            self.late.remove(&(at, run_id));
         }
         self.write_then(now, intent, vec![event], Pending::Claim(run_id));
     }
@@ -100,6 +106,10 @@ impl Machine {
         let params = record.params.clone();
         let stop = run.stop.map(|(cause, _)| cause);
         self.deadlines.insert((deadline, run_id));
+        if let Some(limit) = schedule.row.spec.alert.overrun {
+            run.overrun = Some(now.mono + limit);
+            self.overruns.insert((now.mono + limit, run_id));
+        }
         self.effects.push(Effect::Start(Assignment { info, params }));
         if let Some(cause) = stop {
             self.stop(now, run_id, cause);
@@ -108,10 +118,12 @@ impl Machine {
 
     pub(super) fn take_place(&mut self, run_id: RunId) {
         self.places += 1;
-        let Some(run) = self.runs.get(&run_id) else { return };
+        let Some(run) = self.runs.get_mut(&run_id) else { return };
         let Some(schedule) = self.schedules.get_mut(&run.record.schedule) else { return };
         schedule.busy += 1;
-        if let Some(group) = schedule.row.spec.group.as_ref().and_then(|name| self.groups.get_mut(name)) {
+        self.backfilling += usize::from(Class::of(&run.record) == Class::Backfill);
+        run.group.clone_from(&schedule.row.spec.group);
+        if let Some(group) = run.group.as_ref().and_then(|name| self.groups.get_mut(name)) {
             group.busy += 1;
         }
     }
@@ -119,25 +131,28 @@ impl Machine {
     /// Frees a place and lets those that waited for it try again.
     pub(super) fn release_place(&mut self, run_id: RunId) {
         self.places -= 1;
-        let Some(run) = self.runs.get(&run_id) else { return };
+        let Some(run) = self.runs.get_mut(&run_id) else { return };
         let Some(schedule) = self.schedules.get_mut(&run.record.schedule) else { return };
         schedule.busy -= 1;
-        if let Some(key) = schedule.waiting.pop_first() {
-            self.ready.insert(key);
-        }
-        if let Some(group) = schedule.row.spec.group.as_ref().and_then(|name| self.groups.get_mut(name)) {
-            group.busy -= 1;
-            if let Some(key) = group.waiting.pop_first() {
-                self.ready.insert(key);
-            }
+        self.backfilling -= usize::from(Class::of(&run.record) == Class::Backfill);
+        self.ready.extend(schedule.waiting.pop_first());
+        if let Some(group) = run.group.take().and_then(|name| self.groups.get_mut(&name)) {
+            // A group that was removed and came back counts anew.
+            group.busy = group.busy.saturating_sub(1);
+            self.ready.extend(group.waiting.pop_first());
         }
     }
 
     /// Takes a run out of memory.
     pub(super) fn forget(&mut self, run_id: RunId) {
         let Some(run) = self.runs.remove(&run_id) else { return };
-        let key = (run.record.not_before, run_id);
-        self.ready.remove(&key);
+        self.later.remove(&(run.record.not_before, run_id));
+        if let Some(at) = run.late {
+            self.late.remove(&(at, run_id));
+        }
+        if let Some(at) = run.overrun {
+            self.overruns.remove(&(at, run_id));
+        }
         if let Some(at) = run.deadline {
             self.deadlines.remove(&(at, run_id));
         }
@@ -146,9 +161,16 @@ impl Machine {
         }
         if let Some(schedule) = self.schedules.get_mut(&run.record.schedule) {
             schedule.open.remove(&run_id);
-            schedule.waiting.remove(&key);
-            if let Some(group) = schedule.row.spec.group.as_ref().and_then(|name| self.groups.get_mut(name)) {
-                group.waiting.remove(&key);
+            if let Some(turn) = run.turn {
+                let group = schedule.row.spec.group.as_ref().and_then(|name| self.groups.get_mut(name));
+                let parked = schedule.waiting.remove(&turn);
+                if self.ready.remove(&turn) && !parked {
+                    // It may have held the turn of one that waits behind it.
+                    self.ready.extend(schedule.waiting.pop_first());
+                    self.ready.extend(group.and_then(|group| group.waiting.pop_first()));
+                } else if let Some(group) = group {
+                    group.waiting.remove(&turn);
+                }
             }
             if schedule.follows_runs() {
                 self.reindex(&run.record.schedule);

@@ -1,20 +1,23 @@
 //! What people and jobs ask of the running engine.
 
-use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
+use super::backfill::BackfillRequest;
 use super::fires::{new_run, queued_event};
 use super::settle::StopCause;
 use super::{Effect, Machine, Pending, Phase, ReplyTo};
 use crate::clock::Now;
 use crate::context::PruneRule;
+use crate::diff::Change;
 use crate::event::{Event, ScheduleChange};
 use crate::id::{RunId, ScheduleName};
 use crate::policy::Overlap;
 use crate::query::{Hold, Upcoming};
-use crate::run::{Origin, RangeRecord, Reason, RunRecord};
-use crate::store::Intent;
-use crate::trigger::TriggerSpec;
+use crate::run::{Origin, Reason, RunRecord, RunState};
+use crate::spec::{ScheduleSpec, SpecError};
+use crate::store::{Intent, PruneCursor, Pruned};
 
 /// A request to run a schedule now.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,14 +55,16 @@ pub enum Command {
         /// Who asks.
         by: String,
     },
-    /// Run a fire that a range counts.
-    Recover {
-        /// The range, as read.
-        range: RangeRecord,
-        /// The trigger of the schedule's version that planned the range.
-        planned_by: Box<TriggerSpec>,
-        /// The fire.
-        at: DateTime<Utc>,
+    /// Run past fires.
+    Backfill(BackfillRequest),
+    /// Make the schedules and limits these; what is unchanged is not touched.
+    Apply {
+        /// Every schedule that is wanted.
+        schedules: Vec<ScheduleSpec>,
+        /// At most so many runs at once in each concurrency group.
+        groups: BTreeMap<String, usize>,
+        /// At most so many runs at once.
+        max_concurrent_runs: usize,
         /// Who asks.
         by: String,
     },
@@ -101,7 +106,12 @@ pub enum Command {
         value: Value,
     },
     /// Remove old history.
-    Prune(PruneRule),
+    Prune {
+        /// What goes.
+        rule: PruneRule,
+        /// Where the last step ended.
+        from: Option<PruneCursor>,
+    },
     /// Remember how far a sink has read.
     Mark {
         /// The sink.
@@ -127,6 +137,8 @@ pub struct EngineStatus {
     pub draining: bool,
     /// Whether the store refuses writes.
     pub store_failing: bool,
+    /// What is wrong, and what follows from it.
+    pub problem: Option<String>,
     /// Runs under way.
     pub running: usize,
     /// Runs that wait.
@@ -144,15 +156,14 @@ pub enum Reply {
     Done,
     /// This run was made (or, for a repeated idempotency key, had been).
     Run(RunId),
+    /// These runs were made.
+    Runs(Vec<RunId>),
+    /// This changed.
+    Changed(Vec<Change>),
     /// How the engine is.
     Status(EngineStatus),
     /// So much was removed, or would be.
-    Pruned {
-        /// Runs.
-        runs: u64,
-        /// Ranges.
-        ranges: u64,
-    },
+    Pruned(Pruned),
 }
 
 /// Why the engine does not do it.
@@ -182,6 +193,12 @@ pub enum Refusal {
     /// The fire is not counted as missed or skipped.
     #[error("this fire is not recorded as missed or skipped")]
     NotRecoverable,
+    /// There are too many fires in the range.
+    #[error("more than {} fires lie in the range; make it shorter", super::MOST_FIRES)]
+    TooMany,
+    /// A schedule cannot work.
+    #[error(transparent)]
+    Invalid(#[from] SpecError),
     /// The stored facts changed meanwhile.
     #[error("it changed meanwhile; look again and repeat")]
     Conflict,
@@ -208,14 +225,18 @@ impl Machine {
             self.effects.push(Effect::Reply(to, Ok(Reply::Status(status))));
             return Ok(());
         }
-        if self.store_failing {
+        if self.store_failing.is_some() {
             return Err(Refusal::StoreFailing);
         }
         let done = Pending::Reply(to, Reply::Done);
         match command {
             Command::Trigger(request) => self.trigger(now, to, request)?,
             Command::Retry { run, by } => self.retry(now, to, &run, by)?,
-            Command::Recover { range, planned_by, at, by } => self.recover(now, to, range, &planned_by, at, by)?,
+            Command::Backfill(request) => self.backfill(now, to, request)?,
+            Command::Apply { schedules, groups, max_concurrent_runs, by } => {
+                let changes = self.apply(now, &schedules, groups, max_concurrent_runs, &by)?;
+                self.write_then(now, Intent::Note, Vec::new(), Pending::Reply(to, Reply::Changed(changes)));
+            }
             Command::Cancel { run_id } => {
                 let open = self.runs.get(&run_id).is_some_and(|run| run.phase != Phase::Abandoned);
                 if !open {
@@ -242,8 +263,8 @@ impl Machine {
                 self.known(&schedule)?;
                 self.write_then(now, Intent::PutState { schedule, key, value }, Vec::new(), done);
             }
-            Command::Prune(rule) => {
-                self.write_then(now, Intent::Prune(rule), Vec::new(), done);
+            Command::Prune { rule, from } => {
+                self.write_then(now, Intent::Prune { rule, from }, Vec::new(), done);
             }
             Command::Mark { sink, seq } => self.write_then(now, Intent::Mark { sink, seq }, Vec::new(), done),
             Command::Note(event) => self.write_then(now, Intent::Note, vec![event], done),
@@ -252,7 +273,7 @@ impl Machine {
         Ok(())
     }
 
-    fn known(&self, name: &ScheduleName) -> Result<(), Refusal> {
+    pub(super) fn known(&self, name: &ScheduleName) -> Result<(), Refusal> {
         if self.schedules.get(name).is_some_and(|schedule| !schedule.row.retired) {
             return Ok(());
         }
@@ -273,7 +294,7 @@ impl Machine {
             return Err(Refusal::Draining);
         }
         let Some(schedule) = self.schedules.get(name) else { return Ok(()) };
-        let open = schedule.open.clone();
+        let open: Vec<RunId> = schedule.open.iter().copied().filter(|run_id| self.blocks(*run_id)).collect();
         match schedule.row.spec.overlap {
             Overlap::Skip | Overlap::Queue if !queue => {
                 if let Some(blocker) = open.first() {
@@ -314,6 +335,7 @@ impl Machine {
         let mut run = new_run(run_id, &schedule.row, Origin::Manual, now.utc);
         run.params = past.params.clone();
         run.parent = Some(past.run_id);
+        run.chains = past.chains && past.state != RunState::Succeeded;
         run.requested_by = Some(by);
         self.make(now, to, run);
         Ok(())
@@ -324,58 +346,6 @@ impl Machine {
         let reply = Pending::Reply(to, Reply::Run(run.run_id));
         self.write_then(now, Intent::Enqueue(run.clone()), vec![event], reply);
         self.enqueue(run);
-    }
-
-    /// Splits the range around the fire and gives the fire its run.
-    fn recover(
-        &mut self,
-        now: Now,
-        to: ReplyTo,
-        range: RangeRecord,
-        planned_by: &TriggerSpec,
-        at: DateTime<Utc>,
-        by: String,
-    ) -> Result<(), Refusal> {
-        let trigger = planned_by.compile().map_err(|_| Refusal::NotRecoverable)?;
-        self.admit(now, &range.schedule, false)?;
-        let run_id = self.ids.run_id(now.utc);
-        let ids: [_; 3] = std::array::from_fn(|_| self.ids.range_id(now.utc));
-        let Some(schedule) = self.schedules.get_mut(&range.schedule) else { return Err(Refusal::Conflict) };
-        let fires: Vec<_> = std::iter::successors(Some(range.from), |fire| trigger.next_after(*fire))
-            .take_while(|fire| *fire <= range.until)
-            .take(usize::try_from(range.count).unwrap_or(usize::MAX).saturating_add(1))
-            .collect();
-        let index = fires.iter().position(|fire| *fire == at).ok_or(Refusal::NotRecoverable)?;
-        if fires.len() as u64 != range.count || range.superseded {
-            return Err(Refusal::NotRecoverable);
-        }
-        let part = |range_id, fires: &[DateTime<Utc>], superseded| {
-            Some(RangeRecord {
-                range_id,
-                from: *fires.first()?,
-                until: *fires.last()?,
-                count: fires.len() as u64,
-                superseded,
-                ..range.clone()
-            })
-        };
-        let parts = [
-            part(ids[0], &fires[..index], false),
-            part(ids[1], &fires[index..=index], true),
-            part(ids[2], &fires[index + 1..], false),
-        ];
-        if schedule.range.as_ref().is_some_and(|open| open.record.range_id == range.range_id) {
-            schedule.range = None;
-        }
-        let mut run = new_run(run_id, &schedule.row, Origin::Backfill, now.utc);
-        run.nominal_at = Some(at);
-        run.requested_by = Some(by);
-        let event = queued_event(&run);
-        let intent =
-            Intent::Recover { expected: range, parts: parts.into_iter().flatten().collect(), run: run.clone() };
-        self.write_then(now, intent, vec![event], Pending::Reply(to, Reply::Run(run_id)));
-        self.enqueue(run);
-        Ok(())
     }
 
     fn hold(&mut self, now: Now, to: ReplyTo, name: ScheduleName, hold: Option<Hold>, by: &str) {
@@ -417,12 +387,20 @@ impl Machine {
         self.write_then(now, Intent::Dispatch(self.dispatch.clone()), vec![event], done);
     }
 
+    fn problem(&self) -> Option<String> {
+        let store = self.store_failing.as_ref().map(|reason| {
+            format!("the store cannot be written ({reason}): nothing new starts, and it is tried again every second")
+        });
+        store.or_else(|| self.clock_problem())
+    }
+
     fn status(&self, upcoming: usize) -> EngineStatus {
         let soonest = self.due.iter().take(upcoming);
         EngineStatus {
             dispatch: self.dispatch.clone(),
             draining: self.draining.is_some(),
-            store_failing: self.store_failing,
+            store_failing: self.store_failing.is_some(),
+            problem: self.problem(),
             running: self.places,
             queued: self.runs.values().filter(|run| run.phase == Phase::Queued).count(),
             upcoming: soonest.map(|(at, name)| Upcoming { schedule: name.clone(), nominal_at: *at }).collect(),

@@ -64,12 +64,13 @@ impl Machine {
         match transition {
             Transition::Done(ending) => {
                 let ending = finish(ending);
-                let event = finished_event(&run.record, &ending);
-                let (name, held) = (run.record.schedule.clone(), run.phase != Phase::Queued);
+                let (record, held) = (run.record.clone(), run.phase != Phase::Queued);
                 if abandoned {
                     run.phase = Phase::Abandoned;
+                    if let Some(at) = run.overrun.take() {
+                        self.overruns.remove(&(at, run_id));
+                    }
                 }
-                let cursor = self.counted_from(&name, ending.at);
                 // The task of an abandoned run keeps its place until it ends.
                 if !abandoned {
                     if held {
@@ -77,7 +78,9 @@ impl Machine {
                     }
                     self.forget(run_id);
                 }
-                self.write(now, Intent::Finish { run_id, fence, ending, cursor }, vec![event]);
+                let mut events = vec![finished_event(&record, &ending)];
+                let follow = self.follow(now, &record, &ending, &mut events);
+                self.write(now, Intent::Finish { run_id, fence, ending, follow }, events);
             }
             Transition::Again { attempt, not_before, ending } => {
                 let ending = finish(ending);
@@ -113,11 +116,11 @@ impl Machine {
             abandoned: false,
             artifacts: Vec::new(),
         };
-        let event = finished_event(&run.record, &ending);
-        let (fence, name) = (run.record.fence, run.record.schedule.clone());
-        let cursor = self.counted_from(&name, ending.at);
+        let (fence, record) = (run.record.fence, run.record.clone());
         self.forget(run_id);
-        self.write(now, Intent::Finish { run_id, fence, ending, cursor }, vec![event]);
+        let mut events = vec![finished_event(&record, &ending)];
+        let follow = self.follow(now, &record, &ending, &mut events);
+        self.write(now, Intent::Finish { run_id, fence, ending, follow }, events);
     }
 
     /// Takes the next firmer measure against attempts whose time is over.

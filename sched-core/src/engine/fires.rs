@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::plan::{Step, plan};
-use super::settle::StopCause;
 use super::{Machine, OpenRange, Pending, Phase};
 use crate::clock::Now;
 use crate::event::Event;
 use crate::id::{Fence, RangeId, RunId, ScheduleName};
-use crate::policy::Overlap;
 use crate::run::{Origin, RangeRecord, Reason, RunRecord, RunState};
 use crate::store::{Intent, ScheduleRow};
 
@@ -24,7 +22,7 @@ struct Draft {
 
 impl Machine {
     pub(super) fn fire_due(&mut self, now: Now) {
-        if self.store_failing || self.draining.is_some() {
+        if self.store_failing.is_some() || self.draining.is_some() {
             return;
         }
         while let Some((at, name)) = self.due.first().filter(|(at, _)| *at <= now.utc).cloned() {
@@ -42,7 +40,8 @@ impl Machine {
                 break;
             }
             let expected = schedule.row.cursor;
-            let planned = plan(&*schedule.trigger, expected, now.utc, &schedule.row.spec.misfire, hold);
+            let planned =
+                plan(&*schedule.trigger, expected, now.utc, &schedule.row.spec.misfire, hold, &schedule.ahead);
             let mut draft = Draft::default();
             let last = planned.steps.last().map_or(expected, Step::until);
             let cursor = if follows { last } else { planned.cursor };
@@ -56,6 +55,9 @@ impl Machine {
             }
             let Some(schedule) = self.schedules.get_mut(name) else { return };
             schedule.row.cursor = cursor;
+            while schedule.ahead.first().is_some_and(|at| *at <= cursor) {
+                schedule.ahead.pop_first();
+            }
             if !planned.more
                 && let Some(range) = schedule.range.as_mut().filter(|range| !range.announced)
             {
@@ -79,21 +81,9 @@ impl Machine {
 
     /// Applies overlap to one fire.
     fn fire(&mut self, now: Now, name: &ScheduleName, at: DateTime<Utc>, late: bool, draft: &mut Draft) {
-        let Some(schedule) = self.schedules.get(name) else { return };
-        let queued = schedule.open.iter().find(|id| self.runs.get(id).is_some_and(|run| run.phase == Phase::Queued));
-        let blocker = match schedule.row.spec.overlap {
-            Overlap::Allow | Overlap::QueueAll | Overlap::CancelRunning => None,
-            Overlap::Skip => schedule.open.first().copied(),
-            Overlap::Queue => queued.copied(),
-        };
-        if blocker.is_some() {
-            self.gap(now, name, (at, at, 1), (RunState::Skipped, Reason::Overlap, blocker), draft);
+        if let Some(blocker) = self.overlapped(now, name) {
+            self.gap(now, name, (at, at, 1), (RunState::Skipped, Reason::Overlap, Some(blocker)), draft);
             return;
-        }
-        if schedule.row.spec.overlap == Overlap::CancelRunning {
-            for run_id in schedule.open.clone() {
-                self.stop(now, run_id, StopCause::Replaced);
-            }
         }
         self.close_range(name, draft);
         let origin = if late { Origin::Catchup } else { Origin::Schedule };
@@ -155,17 +145,28 @@ impl Machine {
         let Some(schedule) = self.schedules.get_mut(&run.schedule) else { return };
         schedule.open.insert(run.run_id);
         let follows = schedule.follows_runs();
-        self.ready.insert((run.not_before, run.run_id));
         let mut expires = None;
-        if run.nominal_at.is_some() && run.attempt == 0 {
+        if run.nominal_at.is_some() && run.attempt == 0 && run.origin != Origin::Backfill {
             let window = TimeDelta::from_std(schedule.row.spec.misfire.window).unwrap_or(TimeDelta::MAX);
             if let Some(expiry) = run.not_before.checked_add_signed(window) {
                 self.expiries.insert((expiry, run.run_id));
                 expires = Some(expiry);
             }
         }
+        let mut late = None;
+        if run.attempt == 0
+            && let Some(limit) = schedule.row.spec.alert.late_start
+            && let Some(at) = TimeDelta::from_std(limit).ok().and_then(|limit| run.not_before.checked_add_signed(limit))
+        {
+            self.late.insert((at, run.run_id));
+            late = Some(at);
+        }
         let open = super::OpenRun {
             expires,
+            turn: None,
+            group: None,
+            late,
+            overrun: None,
             phase: Phase::Queued,
             started: std::time::Duration::ZERO,
             deadline: None,
@@ -173,7 +174,9 @@ impl Machine {
             record: run,
         };
         let name = follows.then(|| open.record.schedule.clone());
-        self.runs.insert(open.record.run_id, open);
+        let run_id = open.record.run_id;
+        self.runs.insert(run_id, open);
+        self.line_up(run_id);
         if let Some(name) = name {
             self.reindex(&name);
         }
@@ -206,6 +209,7 @@ pub(super) fn new_run(run_id: RunId, row: &ScheduleRow, origin: Origin, now: Dat
         abandoned: false,
         artifacts: Vec::new(),
         parent: None,
+        chains: true,
         requested_by: None,
         idempotency_key: None,
     }
@@ -231,7 +235,7 @@ fn range_event(range: &RangeRecord, ended: bool) -> Event {
 }
 
 /// The same fire gets the same delay on every node and after every restart (FNV-1a over name and instant).
-fn stable_jitter(row: &ScheduleRow, at: DateTime<Utc>) -> TimeDelta {
+pub(super) fn stable_jitter(row: &ScheduleRow, at: DateTime<Utc>) -> TimeDelta {
     let span = u64::try_from(row.spec.jitter.as_micros()).unwrap_or(u64::MAX);
     if span == 0 {
         return TimeDelta::zero();

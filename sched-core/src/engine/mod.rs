@@ -4,12 +4,16 @@
 //! were asked for, and nothing is started, answered or announced before its write is durable. Must not know:
 //! SQL, HTTP, TOML, concrete jobs.
 
+mod alarm;
+mod backfill;
+mod chain;
 mod claim;
 mod clock;
 mod command;
 mod end;
 mod fires;
 mod plan;
+mod queue;
 mod settle;
 mod start;
 
@@ -20,17 +24,19 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+pub use backfill::{BackfillRequest, MOST_FIRES, RangeFires};
 pub use command::{Command, EngineStatus, Refusal, Reply, TriggerRequest};
 pub use start::StartOptions;
 
 use crate::clock::Now;
 use crate::context::RunInfo;
-use crate::event::Event;
+use crate::event::{AlertKind, Event};
 use crate::id::{Fence, IdSource, NodeId, RunId, ScheduleName};
 use crate::query::Hold;
 use crate::run::{Artifact, Outcome, RangeRecord, RunRecord};
 use crate::store::{Intent, Receipt, ScheduleRow, Write};
 use crate::trigger::Trigger;
+use queue::{Class, Turn};
 use settle::StopCause;
 
 /// What the engine needs to know of its place.
@@ -75,8 +81,8 @@ pub enum Input {
     },
     /// Someone asks for something.
     Command(ReplyTo, Command),
-    /// The store began to fail, or works again.
-    StoreFailing(bool),
+    /// The store began to fail, for this reason, or (none) works again.
+    StoreFailing(Option<String>),
     /// Shut down: claim nothing more, and be [`Effect::Drained`] within this time.
     Drain(Duration),
 }
@@ -120,6 +126,8 @@ enum Pending {
     Claim(RunId),
     Reply(ReplyTo, Reply),
     Plan(ScheduleName),
+    Ahead,
+    Reopen,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +147,13 @@ struct OpenRun {
     deadline: Option<Duration>,
     /// When it is too late to start.
     expires: Option<DateTime<Utc>>,
+    /// Its place in the order, once its time has come.
+    turn: Option<Turn>,
+    /// The group whose place it holds.
+    group: Option<String>,
+    /// When someone is told that it has not started, or has not ended.
+    late: Option<DateTime<Utc>>,
+    overrun: Option<Duration>,
     stop: Option<(StopCause, Option<Firmness>)>,
 }
 
@@ -151,8 +166,12 @@ struct Schedule {
     /// Runs that hold a place: claiming, running or abandoned.
     busy: usize,
     /// Queued runs that wait for this schedule's running one.
-    waiting: BTreeSet<(DateTime<Utc>, RunId)>,
+    waiting: BTreeSet<Turn>,
     range: Option<OpenRange>,
+    /// The last round given in each class.
+    rounds: [u64; Class::COUNT],
+    /// Fires after the cursor that have run already, before the clock went back.
+    ahead: BTreeSet<DateTime<Utc>>,
 }
 
 impl Schedule {
@@ -178,15 +197,25 @@ pub struct Machine {
     schedules: HashMap<ScheduleName, Schedule>,
     runs: HashMap<RunId, OpenRun>,
     due: BTreeSet<(DateTime<Utc>, ScheduleName)>,
-    ready: BTreeSet<(DateTime<Utc>, RunId)>,
+    later: BTreeSet<(DateTime<Utc>, RunId)>,
+    ready: BTreeSet<Turn>,
+    rounds: [u64; Class::COUNT],
+    /// Backfilled runs that hold a place.
+    backfilling: usize,
     expiries: BTreeSet<(DateTime<Utc>, RunId)>,
     deadlines: BTreeSet<(Duration, RunId)>,
+    late: BTreeSet<(DateTime<Utc>, RunId)>,
+    overruns: BTreeSet<(Duration, RunId)>,
+    /// Who comes after whom.
+    followers: HashMap<ScheduleName, BTreeSet<ScheduleName>>,
     places: usize,
     groups: HashMap<String, Group>,
     dispatch: Option<Hold>,
     draining: Option<Duration>,
     drained: bool,
-    store_failing: bool,
+    store_failing: Option<String>,
+    /// Until when a long step back of the clock is shown.
+    stepped_back: Option<Duration>,
     pending: HashMap<Token, Pending>,
     next_token: u64,
     effects: Vec<Effect>,
@@ -196,7 +225,7 @@ pub struct Machine {
 struct Group {
     limit: usize,
     busy: usize,
-    waiting: BTreeSet<(DateTime<Utc>, RunId)>,
+    waiting: BTreeSet<Turn>,
 }
 
 impl Machine {
@@ -208,13 +237,14 @@ impl Machine {
             Input::Written(token, receipt) => self.written(now, token, &receipt),
             Input::Ended { run_id, fence, outcome, artifacts } => self.ended(now, run_id, fence, outcome, artifacts),
             Input::Command(to, command) => self.command(now, to, command),
-            Input::StoreFailing(failing) => self.store_failing = failing,
+            Input::StoreFailing(reason) => self.store_failing = reason,
             Input::Drain(grace) => self.drain(now, grace),
         }
         self.fire_due(now);
         self.stop_overdue(now);
         self.expire_waiting(now);
         self.claim_ready(now);
+        self.sound_alarms(now);
         if self.draining.is_some() && self.places == 0 && self.pending.is_empty() {
             self.finish_drain();
         }
@@ -226,11 +256,13 @@ impl Machine {
     pub fn wake_after(&self, now: Now) -> Option<Duration> {
         let until = |at: DateTime<Utc>| (at - now.utc).to_std().unwrap_or(Duration::ZERO);
         let can_claim = self.can_claim();
-        let due = self.due.first().filter(|_| !self.store_failing).map(|(at, _)| until(*at));
-        let ready = self.ready.first().filter(|_| can_claim).map(|(at, _)| until(*at));
+        let due = self.due.first().filter(|_| self.store_failing.is_none()).map(|(at, _)| until(*at));
+        let ready = self.later.first().filter(|_| can_claim).map(|(at, _)| until(*at));
         let expiry = self.expiries.first().map(|(at, _)| until(*at));
         let deadline = self.deadlines.first().map(|(at, _)| at.saturating_sub(now.mono));
-        [due, ready, expiry, deadline].into_iter().flatten().min()
+        let late = self.late.first().map(|(at, _)| until(*at));
+        let overrun = self.overruns.first().map(|(at, _)| at.saturating_sub(now.mono));
+        [due, ready, expiry, deadline, late, overrun].into_iter().flatten().min()
     }
 
     fn write(&mut self, now: Now, intent: Intent, events: Vec<Event>) {
@@ -249,20 +281,36 @@ impl Machine {
             Some(Pending::Claim(run_id)) => self.claimed(now, run_id, receipt),
             Some(Pending::Reply(to, reply)) => {
                 let answer = match receipt {
-                    Receipt::Conflict => Err(Refusal::Conflict),
+                    Receipt::Conflict => {
+                        if let Reply::Run(made) = reply {
+                            self.forget(made);
+                        } else if let Reply::Runs(made) = reply {
+                            made.into_iter().for_each(|run_id| self.forget(run_id));
+                        }
+                        Err(Refusal::Conflict)
+                    }
                     Receipt::Existing(run_id) => {
                         if let Reply::Run(made) = reply {
                             self.forget(made);
                         }
                         Ok(Reply::Run(*run_id))
                     }
-                    Receipt::Pruned { runs, ranges } => Ok(Reply::Pruned { runs: *runs, ranges: *ranges }),
-                    Receipt::Applied | Receipt::Claimed(_) => Ok(reply),
+                    Receipt::Pruned(pruned) => Ok(Reply::Pruned(*pruned)),
+                    Receipt::Applied | Receipt::Claimed(_) | Receipt::Ahead(_) => Ok(reply),
                 };
                 self.effects.push(Effect::Reply(to, answer));
             }
             Some(Pending::Plan(name)) if *receipt == Receipt::Conflict => self.quarantine(now, &name),
-            Some(Pending::Plan(_)) | None => {}
+            Some(Pending::Ahead) => {
+                if let Receipt::Ahead(ahead) = receipt {
+                    self.reopen(now, ahead);
+                }
+            }
+            // A backfill changed a range meanwhile: look again.
+            Some(Pending::Reopen) if *receipt == Receipt::Conflict => {
+                self.write_then(now, Intent::LookAhead { after: now.utc }, Vec::new(), Pending::Ahead);
+            }
+            Some(Pending::Plan(_) | Pending::Reopen) | None => {}
         }
     }
 
@@ -276,7 +324,11 @@ impl Machine {
             schedule.row.paused = Some(hold);
             self.reindex(name);
         }
-        self.write(now, Intent::Note, vec![Event::Alert { message }]);
+        self.write(
+            now,
+            Intent::Note,
+            vec![Event::Alert { kind: AlertKind::Held, schedule: Some(name.clone()), run_id: None, message }],
+        );
     }
 
     /// The end of a run moves the cursor of a schedule that counts from there; gives the cursor for the store.
@@ -294,9 +346,14 @@ impl Machine {
         }
         let busy = schedule.follows_runs() && !schedule.open.is_empty();
         let held = schedule.row.paused.is_some() || schedule.row.retired || self.dispatch.is_some() || busy;
-        if !held && let Some(next) = schedule.trigger.next_after(schedule.row.cursor) {
-            schedule.next = Some(next);
-            self.due.insert((next, name.clone()));
+        if held {
+            return;
         }
+        let mut next = schedule.trigger.next_after(schedule.row.cursor);
+        while let Some(at) = next.filter(|at| schedule.ahead.contains(at)) {
+            next = schedule.trigger.next_after(at);
+        }
+        schedule.next = next;
+        self.due.extend(next.map(|at| (at, name.clone())));
     }
 }

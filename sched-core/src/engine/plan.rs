@@ -1,5 +1,7 @@
 //! Which fires in (cursor, now] run, and which do not. Pure.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::policy::{Misfire, MisfirePolicy};
@@ -40,13 +42,15 @@ pub(crate) struct Plan {
     pub(crate) more: bool,
 }
 
-/// Decides the fires in (`cursor`, `now`], oldest first. With `hold`, none runs and all have that reason.
+/// Decides the fires in (`cursor`, `now`], oldest first; those `ahead` have run already. With `hold`, none runs and
+/// all have that reason.
 pub(crate) fn plan(
     trigger: &dyn Trigger,
     cursor: DateTime<Utc>,
     now: DateTime<Utc>,
     misfire: &Misfire,
     hold: Option<Reason>,
+    ahead: &BTreeSet<DateTime<Utc>>,
 ) -> Plan {
     let mut due = Vec::new();
     let mut at = cursor;
@@ -56,8 +60,10 @@ pub(crate) fn plan(
             more = true;
             break;
         }
-        due.push(next);
         at = next;
+        if !ahead.contains(&next) {
+            due.push(next);
+        }
     }
     let mut plan = Plan { steps: Vec::new(), cursor: cursor.max(now), more };
     if let Some(reason) = hold {
@@ -125,7 +131,7 @@ mod tests {
 
     fn minutely(now: i64, misfire: &Misfire) -> Plan {
         let trigger = TriggerSpec::every(Duration::from_secs(60)).compile().unwrap();
-        plan(&*trigger, at(0), at(now), misfire, None)
+        plan(&*trigger, at(0), at(now), misfire, None, &BTreeSet::new())
     }
 
     fn gap(from: i64, until: i64, count: u64, reason: Reason) -> Step {
@@ -172,7 +178,7 @@ mod tests {
         let now = at(365 * 86_400 + 30);
         let (mut cursor, mut missed, mut runs) = (at(0), 0, Vec::new());
         loop {
-            let plan = plan(&*trigger, cursor, now, &Misfire::default(), None);
+            let plan = plan(&*trigger, cursor, now, &Misfire::default(), None, &BTreeSet::new());
             for step in plan.steps {
                 match step {
                     Step::Gap { count, .. } => missed += count,

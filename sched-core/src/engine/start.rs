@@ -1,17 +1,21 @@
 //! What a starting engine does: settle what the last one left, account for the downtime, reconcile the
 //! configuration, and run what is asked for at start-up.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+
 use chrono::{DateTime, Utc};
 
 use super::fires::{new_run, queued_event};
 use super::{Effect, EngineConfig, Group, Machine, Phase, Schedule};
 use crate::clock::Now;
+use crate::diff::{Change, diff};
 use crate::event::{Event, ScheduleChange};
 use crate::id::{IdSource, RunId, ScheduleName};
 use crate::policy::OnStart;
 use crate::run::{Origin, Outcome, Reason, RunRecord, RunState};
 use crate::spec::{ScheduleSpec, SpecError};
 use crate::store::{Intent, ScheduleRow, Snapshot};
+use crate::trigger::TriggerKind;
 
 /// How a start differs from an ordinary one.
 #[derive(Debug, Clone, Copy, Default)]
@@ -46,24 +50,37 @@ impl Machine {
             schedules: Default::default(),
             runs: Default::default(),
             due: Default::default(),
+            later: Default::default(),
             ready: Default::default(),
+            rounds: Default::default(),
+            backfilling: 0,
+            late: Default::default(),
+            overruns: Default::default(),
+            followers: Default::default(),
             expiries: Default::default(),
             deadlines: Default::default(),
             places: 0,
             draining: None,
             drained: false,
-            store_failing: false,
+            store_failing: None,
+            stepped_back: None,
             pending: Default::default(),
             next_token: 0,
             effects: Vec::new(),
         };
+        let mut ahead = snapshot.ahead;
         for row in snapshot.schedules {
+            let name = row.name().clone();
             machine.adopt(row)?;
+            if let (Some(schedule), Some(fires)) = (machine.schedules.get_mut(&name), ahead.remove(&name)) {
+                schedule.ahead = fires;
+                machine.reindex(&name);
+            }
         }
         for run in snapshot.open {
             machine.readopt(now, run);
         }
-        machine.reconcile(now, wanted)?;
+        machine.reconcile(now, wanted, "config")?;
         for spec in wanted {
             let recent = snapshot.recent.get(&spec.name).map_or(&[][..], Vec::as_slice);
             machine.run_on_start(now, spec, recent, options);
@@ -76,20 +93,42 @@ impl Machine {
     pub(super) fn adopt(&mut self, row: ScheduleRow) -> Result<(), SpecError> {
         let trigger = row.spec.trigger.compile().map_err(|error| SpecError::field("trigger", error.to_string()))?;
         let name = row.name().clone();
-        let (open, range) = match self.schedules.remove(&name) {
-            Some(old) => {
-                if let Some(next) = old.next {
-                    self.due.remove(&(next, name.clone()));
-                }
-                ((old.open, old.busy, old.waiting), old.range)
+        self.unfollow(&name);
+        if let TriggerKind::After { schedule: parent, .. } = &row.spec.trigger.kind
+            && !row.retired
+        {
+            self.followers.entry(parent.clone()).or_default().insert(name.clone());
+        }
+        match self.schedules.get_mut(&name) {
+            // Another version: its runs, places and turns stay.
+            Some(schedule) => (schedule.row, schedule.trigger, schedule.range) = (row, trigger, None),
+            None => {
+                let schedule = Schedule {
+                    row,
+                    trigger,
+                    next: None,
+                    open: Default::default(),
+                    busy: 0,
+                    waiting: Default::default(),
+                    range: None,
+                    rounds: Default::default(),
+                    ahead: Default::default(),
+                };
+                self.schedules.insert(name.clone(), schedule);
             }
-            None => Default::default(),
-        };
-        let (open, busy, waiting) = open;
-        let schedule = Schedule { row, trigger, next: None, open, busy, waiting, range };
-        self.schedules.insert(name.clone(), schedule);
+        }
         self.reindex(&name);
         Ok(())
+    }
+
+    /// Nothing starts this schedule any more.
+    fn unfollow(&mut self, name: &ScheduleName) {
+        let after = self.schedules.get(name).map(|schedule| &schedule.row.spec.trigger.kind);
+        if let Some(TriggerKind::After { schedule: parent, .. }) = after
+            && let Some(followers) = self.followers.get_mut(parent)
+        {
+            followers.remove(name);
+        }
     }
 
     /// Queues what was queued; what was running has lost its holder.
@@ -104,12 +143,13 @@ impl Machine {
     }
 
     /// Makes the stored schedules the wanted ones, by name. What is unchanged is not touched.
-    fn reconcile(&mut self, now: Now, wanted: &[ScheduleSpec]) -> Result<(), SpecError> {
+    fn reconcile(&mut self, now: Now, wanted: &[ScheduleSpec], by: &str) -> Result<(), SpecError> {
+        let kept: HashSet<&ScheduleName> = wanted.iter().map(|spec| &spec.name).collect();
         let mut names: Vec<ScheduleName> = self.schedules.keys().cloned().collect();
         names.sort();
         for name in names {
-            if !wanted.iter().any(|spec| spec.name == name) {
-                self.retire(now, &name);
+            if !kept.contains(&name) {
+                self.retire(now, &name, by);
             } else if self.dispatch.is_none() {
                 let held = self.schedules.get(&name).is_none_or(|s| s.row.paused.is_some() || s.row.retired);
                 if !held {
@@ -118,13 +158,14 @@ impl Machine {
             }
         }
         for spec in wanted {
-            self.declare(now, spec)?;
+            self.declare(now, spec, by)?;
         }
         Ok(())
     }
 
-    fn declare(&mut self, now: Now, spec: &ScheduleSpec) -> Result<(), SpecError> {
+    fn declare(&mut self, now: Now, spec: &ScheduleSpec, by: &str) -> Result<(), SpecError> {
         let old = self.schedules.get(&spec.name).map(|schedule| schedule.row.clone());
+        let failing_since = old.as_ref().and_then(|row| row.failing_since);
         let (version, change, cursor, paused) = match old {
             Some(row) if row.spec == *spec && !row.retired => return Ok(()),
             Some(row) => {
@@ -138,16 +179,24 @@ impl Machine {
             }
             None => (1, ScheduleChange::Added, now.utc, None),
         };
-        let row = ScheduleRow { spec: spec.clone(), version, effective_from: cursor, cursor, paused, retired: false };
+        let row = ScheduleRow {
+            spec: spec.clone(),
+            version,
+            effective_from: cursor,
+            cursor,
+            paused,
+            retired: false,
+            failing_since,
+        };
         let event =
-            Event::ScheduleChanged { schedule: spec.name.clone(), change, version, by: "config".into(), reason: None };
+            Event::ScheduleChanged { schedule: spec.name.clone(), change, version, by: by.to_owned(), reason: None };
         self.adopt(row.clone())?;
         self.write(now, Intent::Declare(row), vec![event]);
         Ok(())
     }
 
     /// Accounts for the past, ends what waits, and keeps the history.
-    fn retire(&mut self, now: Now, name: &ScheduleName) {
+    fn retire(&mut self, now: Now, name: &ScheduleName, by: &str) {
         let Some(row) = self.schedules.get(name).map(|schedule| schedule.row.clone()) else { return };
         if row.retired {
             return;
@@ -160,6 +209,7 @@ impl Machine {
                 self.end_queued(now, run_id, RunState::Cancelled, Reason::Retired);
             }
         }
+        self.unfollow(name);
         if let Some(schedule) = self.schedules.get_mut(name) {
             schedule.row.retired = true;
         }
@@ -168,10 +218,36 @@ impl Machine {
             schedule: name.clone(),
             change: ScheduleChange::Retired,
             version: row.version,
-            by: "config".into(),
+            by: by.to_owned(),
             reason: None,
         };
         self.write(now, Intent::Retire { schedule: name.clone(), at: now.utc }, vec![event]);
+    }
+
+    /// Makes the schedules and limits the wanted ones; gives what changed. A schedule that cannot work changes nothing.
+    pub(super) fn apply(
+        &mut self,
+        now: Now,
+        wanted: &[ScheduleSpec],
+        groups: BTreeMap<String, usize>,
+        max_concurrent_runs: usize,
+        by: &str,
+    ) -> Result<Vec<Change>, SpecError> {
+        for spec in wanted {
+            spec.validate()?;
+        }
+        let changes = diff(self.schedules.values().map(|schedule| &schedule.row), wanted);
+        self.reconcile(now, wanted, by)?;
+        self.config.max_concurrent_runs = max_concurrent_runs;
+        // Parked runs look for their place anew.
+        self.unpark();
+        let busy = |groups: &HashMap<String, Group>, name: &str| groups.get(name).map_or(0, |group| group.busy);
+        let limits = groups.into_iter().map(|(name, limit)| {
+            let group = Group { limit, busy: busy(&self.groups, &name), ..Group::default() };
+            (name, group)
+        });
+        self.groups = limits.collect();
+        Ok(changes)
     }
 
     fn run_on_start(&mut self, now: Now, spec: &ScheduleSpec, recent: &[RunRecord], options: StartOptions) {

@@ -8,14 +8,14 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{
-    Admin, Committed, Disposition, Ending, Intent, Query, Receipt, ScheduleRow, Snapshot, Span, Store, StoreError,
-    VersionRow, Write,
+    Admin, Ahead, Committed, Disposition, EndedRun, Ending, Health, Intent, Pruned, PrunedFires, Query, Receipt,
+    ScheduleRow, Snapshot, Span, Store, StoreError, VersionRow, Write,
 };
 use crate::context::PruneRule;
 use crate::event::Recorded;
 use crate::id::{Fence, RangeId, RunId, ScheduleName, Seq};
 use crate::query::{HistoryFilter, Hold};
-use crate::run::{HistoryRow, RangeRecord, RunRecord, RunState};
+use crate::run::{HistoryRow, Origin, RangeRecord, RunRecord, RunState};
 
 /// A store that lives as long as its last clone. Clones share it, so a restart can be played on one.
 #[derive(Clone, Default)]
@@ -36,6 +36,7 @@ struct Inner {
     marks: HashMap<String, Seq>,
     dispatch: Option<Hold>,
     pruned_before: Option<DateTime<Utc>>,
+    pruned: HashMap<ScheduleName, PrunedFires>,
     fence: u64,
 }
 
@@ -110,13 +111,21 @@ impl Inner {
                 self.fence = fence;
                 Receipt::Claimed(Fence(fence))
             }
-            Intent::Finish { run_id, fence, ending, cursor } => match self.runs.get_mut(run_id) {
+            Intent::Finish { run_id, fence, ending, follow } => match self.runs.get_mut(run_id) {
                 Some(run) if !run.state.is_final() && run.fence == *fence => {
                     run.state = ending.state;
                     run.finished_at = Some(ending.at);
                     end(run, ending);
-                    if let (Some(cursor), Some(row)) = (cursor, self.schedules.get_mut(&run.schedule)) {
-                        row.cursor = *cursor;
+                    if let Some(row) = self.schedules.get_mut(&run.schedule) {
+                        row.cursor = follow.cursor.unwrap_or(row.cursor);
+                        match follow.health {
+                            Health::Unchanged => {}
+                            Health::Fails(at) => row.failing_since = Some(at),
+                            Health::Works => row.failing_since = None,
+                        }
+                    }
+                    for run in &follow.chained {
+                        self.insert(run);
                     }
                     Receipt::Applied
                 }
@@ -132,16 +141,25 @@ impl Inner {
                 }
                 _ => Receipt::Conflict,
             },
-            Intent::Recover { expected, parts, run } => {
-                if self.ranges.get(&expected.range_id) != Some(expected) {
+            Intent::Recover { expected, parts, runs } => {
+                let replaces = |run: &&RunRecord| {
+                    let fire = run.nominal_at.and_then(|at| self.fires.get(&(run.schedule.clone(), at)));
+                    fire.copied() == run.parent
+                };
+                if !runs.iter().all(|run| replaces(&run)) || !self.replace(expected, parts) {
                     return Receipt::Conflict;
                 }
-                self.ranges.remove(&expected.range_id);
-                for part in parts {
-                    self.ranges.insert(part.range_id, part.clone());
+                for run in runs {
+                    self.insert(run);
                 }
-                self.insert(run);
                 Receipt::Applied
+            }
+            Intent::LookAhead { after } => Receipt::Ahead(self.ahead(*after)),
+            Intent::Reopen { row, expected, parts } => {
+                if !self.replace(expected, parts) {
+                    return Receipt::Conflict;
+                }
+                self.declare(row)
             }
             Intent::Pause { schedule, hold } => match self.schedules.get_mut(schedule) {
                 Some(row) => {
@@ -158,7 +176,7 @@ impl Inner {
                 self.state.insert((schedule.clone(), key.clone()), value.clone());
                 Receipt::Applied
             }
-            Intent::Prune(rule) => self.prune(rule),
+            Intent::Prune { rule, .. } => self.prune(rule),
             Intent::Mark { sink, seq } => {
                 self.marks.insert(sink.clone(), *seq);
                 Receipt::Applied
@@ -169,8 +187,8 @@ impl Inner {
 
     fn declare(&mut self, row: &ScheduleRow) -> Receipt {
         let versions = self.versions.entry(row.name().clone()).or_default();
-        if let Some(last) = versions.last_mut() {
-            last.until.get_or_insert(row.effective_from);
+        for old in versions.iter_mut() {
+            old.until = Some(old.until.map_or(row.effective_from, |until| until.min(row.effective_from)));
         }
         versions.push(VersionRow {
             version: row.version,
@@ -183,13 +201,45 @@ impl Inner {
     }
 
     fn insert(&mut self, run: &RunRecord) {
-        if let Some(at) = run.nominal_at {
+        if let Some(at) = run.nominal_at.filter(|_| run.origin != Origin::Chain) {
             self.fires.insert((run.schedule.clone(), at), run.run_id);
         }
         if let Some(key) = &run.idempotency_key {
             self.keys.insert(key.clone(), run.run_id);
         }
         self.runs.insert(run.run_id, run.clone());
+    }
+
+    /// Replaces ranges by others, if they are as they were read.
+    fn replace(&mut self, expected: &[RangeRecord], parts: &[RangeRecord]) -> bool {
+        if expected.iter().any(|range| self.ranges.get(&range.range_id) != Some(range)) {
+            return false;
+        }
+        for range in expected {
+            self.ranges.remove(&range.range_id);
+        }
+        self.ranges.extend(parts.iter().map(|part| (part.range_id, part.clone())));
+        true
+    }
+
+    fn ahead(&self, after: DateTime<Utc>) -> Vec<Ahead> {
+        let rows = self.schedules.values().filter(|row| row.cursor > after && !row.retired);
+        let look = |row: &ScheduleRow| {
+            let name = row.name();
+            let versions = self.versions.get(name).map_or(&[][..], Vec::as_slice);
+            let planned_by = |range: &RangeRecord| {
+                let version = versions.iter().find(|version| version.version == range.version);
+                version.map(|version| version.spec.trigger.clone())
+            };
+            let ranges = self.ranges.values().filter(|r| r.schedule == *name && r.until > after && !r.superseded);
+            let fires = self.fires.keys().filter(|(of, at)| of == name && *at > after).map(|(_, at)| *at);
+            Ahead {
+                schedule: name.clone(),
+                ranges: ranges.filter_map(|range| Some((range.clone(), planned_by(range)?))).collect(),
+                fires: fires.collect(),
+            }
+        };
+        rows.map(look).collect()
     }
 
     fn prune(&mut self, rule: &PruneRule) -> Receipt {
@@ -208,6 +258,16 @@ impl Inner {
             for id in &runs {
                 self.runs.remove(id);
             }
+            let gone: Vec<_> = self.fires.iter().filter(|(_, id)| !self.runs.contains_key(id)).collect();
+            let gone = gone.into_iter().map(|((name, at), _)| (name.clone(), *at, *at, 1));
+            let ranged = ranges.iter().filter_map(|id| self.ranges.get(id)).filter(|range| !range.superseded);
+            let ranged = ranged.map(|range| (range.schedule.clone(), range.from, range.until, range.count));
+            for (name, from, until, count) in gone.chain(ranged).collect::<Vec<_>>() {
+                let fires = self.pruned.entry(name).or_insert(PrunedFires { from, until, count: 0 });
+                fires.from = fires.from.min(from);
+                fires.until = fires.until.max(until);
+                fires.count += count;
+            }
             self.fires.retain(|_, id| self.runs.contains_key(id));
             self.keys.retain(|_, id| self.runs.contains_key(id));
             for id in &ranges {
@@ -217,7 +277,7 @@ impl Inner {
                 self.pruned_before = self.pruned_before.max(Some(rule.before));
             }
         }
-        Receipt::Pruned { runs: runs.len() as u64, ranges: ranges.len() as u64 }
+        Receipt::Pruned(Pruned { runs: runs.len() as u64, ranges: ranges.len() as u64, next: None })
     }
 }
 
@@ -241,6 +301,11 @@ impl Store for MemoryStore {
         };
         for run in inner.runs.values().filter(|run| !run.state.is_final()) {
             snapshot.open.push(run.clone());
+        }
+        for (name, at) in inner.fires.keys() {
+            if inner.schedules.get(name).is_some_and(|row| *at > row.cursor) {
+                snapshot.ahead.entry(name.clone()).or_default().insert(*at);
+            }
         }
         for run in inner.runs.values().rev() {
             let recent = snapshot.recent.entry(run.schedule.clone()).or_default();
@@ -373,10 +438,57 @@ impl Query for MemoryStore {
         Ok(self.lock().state.get(&(schedule.clone(), key.to_owned())).cloned())
     }
 
-    fn range_of(&self, schedule: &ScheduleName, at: DateTime<Utc>) -> Result<Option<RangeRecord>, StoreError> {
+    fn ranges_in(
+        &self,
+        schedule: &ScheduleName,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<RangeRecord>, StoreError> {
         let inner = self.lock();
-        let covers = |r: &&RangeRecord| r.schedule == *schedule && !r.superseded && r.from <= at && at <= r.until;
-        Ok(inner.ranges.values().find(covers).cloned())
+        let covers = |r: &&RangeRecord| r.schedule == *schedule && !r.superseded && r.from <= until && from <= r.until;
+        let mut ranges: Vec<_> = inner.ranges.values().filter(covers).cloned().collect();
+        ranges.sort_by_key(|range| range.from);
+        Ok(ranges)
+    }
+
+    fn fires_in(
+        &self,
+        schedule: &ScheduleName,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<RunRecord>, StoreError> {
+        let inner = self.lock();
+        let fires = inner.fires.range((schedule.clone(), from)..=(schedule.clone(), until));
+        Ok(fires.filter_map(|(_, run_id)| inner.runs.get(run_id).cloned()).collect())
+    }
+
+    fn pruned_fires(&self, schedule: &ScheduleName) -> Result<Option<PrunedFires>, StoreError> {
+        Ok(self.lock().pruned.get(schedule).copied())
+    }
+
+    fn chained(&self, schedule: &ScheduleName) -> Result<Vec<RunId>, StoreError> {
+        let inner = self.lock();
+        let runs = inner.runs.values().filter(|run| run.schedule == *schedule && run.origin == Origin::Chain);
+        Ok(runs.filter_map(|run| run.parent).collect())
+    }
+
+    fn ended(&self, schedule: &ScheduleName, since: DateTime<Utc>) -> Result<Vec<EndedRun>, StoreError> {
+        let inner = self.lock();
+        let runs = inner.runs.values().filter(|run| run.schedule == *schedule);
+        let ended = runs.filter_map(|run| {
+            let at = run.finished_at.filter(|at| *at > since)?;
+            let repeats = run.origin == Origin::Manual && run.parent.is_some();
+            Some(EndedRun { run_id: run.run_id, state: run.state, at, chains: run.chains, repeats })
+        });
+        Ok(ended.collect())
+    }
+
+    fn contradictions(&self) -> Result<Vec<String>, StoreError> {
+        let inner = self.lock();
+        let wrong = inner.fires.iter().filter(|((name, at), run_id)| {
+            inner.runs.get(run_id).is_none_or(|run| run.schedule != *name || run.nominal_at != Some(*at))
+        });
+        Ok(wrong.map(|((name, at), _)| format!("the fire of {name} at {at} names a run that is not its own")).collect())
     }
 
     fn dispatch(&self) -> Result<Option<Hold>, StoreError> {

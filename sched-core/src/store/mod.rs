@@ -19,6 +19,7 @@ use crate::id::{Fence, NodeId, RunId, ScheduleName, Seq};
 use crate::query::{HistoryFilter, Hold};
 use crate::run::{Artifact, HistoryRow, RangeRecord, Reason, RunRecord, RunState};
 use crate::spec::ScheduleSpec;
+use crate::trigger::TriggerSpec;
 
 pub use memory::MemoryStore;
 
@@ -37,6 +38,8 @@ pub struct ScheduleRow {
     pub paused: Option<Hold>,
     /// Set when no configuration names it any more.
     pub retired: bool,
+    /// Since when its runs end badly; none once one has succeeded.
+    pub failing_since: Option<DateTime<Utc>>,
 }
 
 impl ScheduleRow {
@@ -129,8 +132,8 @@ pub enum Intent {
         fence: Fence,
         /// How it ended.
         ending: Ending,
-        /// Where the schedule's cursor goes with it, when its next fire is counted from this end.
-        cursor: Option<DateTime<Utc>>,
+        /// What comes with it.
+        follow: Follow,
     },
     /// Puts a running run back into the queue under its fence.
     Requeue {
@@ -145,14 +148,29 @@ pub enum Intent {
         /// How the attempt ended.
         ending: Ending,
     },
-    /// Replaces a range by its parts around one fire, and enqueues that fire's run.
+    /// Replaces ranges by their parts around past fires, and enqueues the fires' runs. A run with a parent takes the
+    /// place of that run as its fire's disposition.
     Recover {
-        /// The range as it was read.
-        expected: RangeRecord,
-        /// What stays of it, and the superseded fire.
+        /// The ranges as they were read.
+        expected: Vec<RangeRecord>,
+        /// What stays of them, and the superseded fires.
         parts: Vec<RangeRecord>,
-        /// The fire's run.
-        run: RunRecord,
+        /// The fires' runs.
+        runs: Vec<RunRecord>,
+    },
+    /// Changes nothing; tells of each schedule whose cursor lies after an instant what is recorded after it.
+    LookAhead {
+        /// The instant.
+        after: DateTime<Utc>,
+    },
+    /// Replaces ranges by what stays of them, and moves the cursor back with a new version.
+    Reopen {
+        /// The schedule's new row.
+        row: ScheduleRow,
+        /// The ranges as they were read.
+        expected: Vec<RangeRecord>,
+        /// What stays of them.
+        parts: Vec<RangeRecord>,
     },
     /// Pauses a schedule, or resumes it.
     Pause {
@@ -172,8 +190,13 @@ pub enum Intent {
         /// The value.
         value: Value,
     },
-    /// Removes old history.
-    Prune(PruneRule),
+    /// Removes old history, a bounded piece at a time.
+    Prune {
+        /// What goes.
+        rule: PruneRule,
+        /// Where the last piece ended.
+        from: Option<PruneCursor>,
+    },
     /// Remembers how far a sink has read.
     Mark {
         /// The sink.
@@ -197,7 +220,7 @@ pub struct Write {
 }
 
 /// What became of one intent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Receipt {
     /// It is durable.
     Applied,
@@ -206,14 +229,76 @@ pub enum Receipt {
     /// The idempotency key belongs to this earlier run.
     Existing(RunId),
     /// So much was removed, or would be.
-    Pruned {
-        /// Runs.
-        runs: u64,
-        /// Ranges.
-        ranges: u64,
-    },
+    Pruned(Pruned),
+    /// What is recorded after the instant.
+    Ahead(Vec<Ahead>),
     /// The stored facts were not as expected; nothing changed.
     Conflict,
+}
+
+/// What the end of a run brings with it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Follow {
+    /// Where the schedule's cursor goes, when its next fire is counted from this end.
+    pub cursor: Option<DateTime<Utc>>,
+    /// Whether the schedule works again, or no more.
+    pub health: Health,
+    /// The runs of schedules that come after it: queued, or skipped with a reason.
+    pub chained: Vec<RunRecord>,
+}
+
+/// How a run changes what is known of its schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Health {
+    /// It does not.
+    #[default]
+    Unchanged,
+    /// It is the first to end badly.
+    Fails(DateTime<Utc>),
+    /// It succeeded after others had not.
+    Works,
+}
+
+/// What is recorded of a schedule after an instant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ahead {
+    /// The schedule.
+    pub schedule: ScheduleName,
+    /// Ranges that end after it, with the trigger of the version that planned them; superseded ones left out.
+    pub ranges: Vec<(RangeRecord, TriggerSpec)>,
+    /// Fires after it that have a run.
+    pub fires: Vec<DateTime<Utc>>,
+}
+
+/// Where a piece of pruning ended: everything that ended before this has been looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PruneCursor {
+    /// When the last run ended.
+    pub at: DateTime<Utc>,
+    /// The last run.
+    pub run_id: RunId,
+}
+
+/// What one piece of pruning removed, or would.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pruned {
+    /// Runs.
+    pub runs: u64,
+    /// Ranges.
+    pub ranges: u64,
+    /// Where the next piece begins; none after the last.
+    pub next: Option<PruneCursor>,
+}
+
+/// The fires of a schedule whose history was pruned, counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PrunedFires {
+    /// The first nominal time.
+    pub from: DateTime<Utc>,
+    /// The last.
+    pub until: DateTime<Utc>,
+    /// How many.
+    pub count: u64,
 }
 
 /// A committed batch.
@@ -234,6 +319,8 @@ pub struct Snapshot {
     pub open: Vec<RunRecord>,
     /// The newest runs of each schedule, newest first, at most 20: what `on_start = "if_due"` looks at.
     pub recent: std::collections::HashMap<ScheduleName, Vec<RunRecord>>,
+    /// Fires after their schedule's cursor that have a run: before the clock went back.
+    pub ahead: std::collections::HashMap<ScheduleName, std::collections::BTreeSet<DateTime<Utc>>>,
     /// Set while dispatching is stopped.
     pub dispatch: Option<Hold>,
 }
@@ -247,6 +334,21 @@ pub struct Disposition {
     pub until: DateTime<Utc>,
     /// How many fires.
     pub count: u64,
+}
+
+/// How a run ended, for the audit of runs that come after it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedRun {
+    /// The run.
+    pub run_id: RunId,
+    /// Its final state.
+    pub state: RunState,
+    /// When it ended.
+    pub at: DateTime<Utc>,
+    /// Whether runs come after it.
+    pub chains: bool,
+    /// Whether it repeats another run on request.
+    pub repeats: bool,
 }
 
 /// From when to when a run was open, for the audit of fires that are counted from the ends of runs.
@@ -405,11 +507,46 @@ pub trait Query: Send + Sync {
     /// # Errors
     /// When the store cannot be read.
     fn state(&self, schedule: &ScheduleName, key: &str) -> Result<Option<Value>, StoreError>;
-    /// The range that counts a fire.
+    /// The ranges that count fires from `from` to `until`, both included; superseded ones left out.
     ///
     /// # Errors
     /// When the store cannot be read.
-    fn range_of(&self, schedule: &ScheduleName, at: DateTime<Utc>) -> Result<Option<RangeRecord>, StoreError>;
+    fn ranges_in(
+        &self,
+        schedule: &ScheduleName,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<RangeRecord>, StoreError>;
+    /// The current run of each fire from `from` to `until`, both included.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn fires_in(
+        &self,
+        schedule: &ScheduleName,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Vec<RunRecord>, StoreError>;
+    /// The fires of a schedule whose history was pruned.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn pruned_fires(&self, schedule: &ScheduleName) -> Result<Option<PrunedFires>, StoreError>;
+    /// The parents of a schedule's runs that come after other runs (`after`), one a run.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn chained(&self, schedule: &ScheduleName) -> Result<Vec<RunId>, StoreError>;
+    /// How the runs of a schedule ended after an instant.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn ended(&self, schedule: &ScheduleName, since: DateTime<Utc>) -> Result<Vec<EndedRun>, StoreError>;
+    /// Rows that contradict each other, a line each, at most 100: what only someone else's hand can have done.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn contradictions(&self) -> Result<Vec<String>, StoreError>;
     /// Who stopped dispatching.
     ///
     /// # Errors

@@ -185,6 +185,17 @@ impl<S: Store> Bench<S> {
         self.answers.pop().unwrap_or_else(|| panic!("the engine gave no answer"))
     }
 
+    /// How the engine says it is.
+    ///
+    /// # Panics
+    /// When the engine does not answer.
+    pub fn status(&mut self) -> crate::EngineStatus {
+        match self.command(Command::Status { upcoming: 10 }) {
+            Ok(Reply::Status(status)) => status,
+            other => panic!("the engine gave no status: {other:?}"),
+        }
+    }
+
     /// Shuts down within `grace` of virtual time, and gives the store back.
     pub fn shutdown(mut self, grace: Duration) -> S {
         self.step(Input::Drain(grace));

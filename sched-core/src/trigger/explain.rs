@@ -5,7 +5,7 @@ use chrono::Weekday;
 use super::calendar::Calendar;
 use super::cron::{Cron, CronWords};
 use super::rrule::Rule;
-use super::spec::{TriggerError, TriggerKind, TriggerSpec, time_text};
+use super::spec::{On, TriggerError, TriggerKind, TriggerSpec, time_text};
 
 pub(super) const MONTHS: &[&str] = &[
     "",
@@ -49,6 +49,11 @@ impl TriggerSpec {
                 format!("{} after each run ends", humantime::format_duration(*delay))
             }
             TriggerKind::Daily(times) => format!("Every day at {}", list(times.iter().map(|time| time_text(*time)))),
+            TriggerKind::After { schedule, on } => match on {
+                On::Success => format!("After each run of {schedule} that succeeds"),
+                On::Failure => format!("After each run of {schedule} that fails"),
+                On::Any => format!("After each run of {schedule}, however it ends"),
+            },
             TriggerKind::Weekly { on, at } => {
                 let mask = on.iter().fold(0, |mask, day: &Weekday| mask | 1 << day.num_days_from_sunday());
                 format!("At {} {}", list(at.iter().map(|time| time_text(*time))), weekdays(mask))

@@ -8,6 +8,7 @@
 //!
 //! Must not know: clocks, I/O, jobs.
 
+mod after;
 mod after_completion;
 mod bounds;
 mod calendar;
@@ -37,7 +38,7 @@ use std::fmt::Debug;
 use chrono::{DateTime, TimeDelta, Utc};
 
 pub use cron::{CronError, DayRule, Dialect};
-pub use spec::{TriggerError, TriggerKind, TriggerSpec};
+pub use spec::{On, TriggerError, TriggerKind, TriggerSpec};
 pub use surprise::{Effect, Surprise};
 pub use wall::{Dst, Fold, Gap};
 pub(crate) use written::parse_zone;

@@ -11,7 +11,9 @@ use super::bounds::{Bounded, Union};
 use super::cron::{self, CronError, DayRule, Dialect};
 use super::wall::{Dst, Fold, Gap, InZone};
 use super::written::Written;
-use super::{Trigger, after_completion, calendar, daily, every, once, rrule, weekly};
+use super::{Trigger, after, after_completion, calendar, daily, every, once, rrule, weekly};
+use crate::id::ScheduleName;
+use crate::run::RunState;
 
 /// A `limit` is walked once, when the last fire is first needed.
 const MOST_FIRES: u32 = 10_000;
@@ -74,6 +76,13 @@ pub enum TriggerKind {
     Rrule(String),
     /// One instant.
     Once(DateTime<Utc>),
+    /// When a run of another schedule has ended so. It names no instants: the end is the fire.
+    After {
+        /// The other schedule.
+        schedule: ScheduleName,
+        /// Which ends count.
+        on: On,
+    },
     /// Whenever one of these fires; what several name is one fire.
     Union(Vec<TriggerSpec>),
 }
@@ -88,6 +97,32 @@ pub enum TriggerError {
     /// A part of the trigger is wrong; the message says what to write.
     #[error("{0}")]
     Invalid(String),
+}
+
+/// Which ends of another schedule's run count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum On {
+    /// It succeeded.
+    #[default]
+    Success,
+    /// It failed, timed out or was interrupted, with no attempt left.
+    Failure,
+    /// It ended, cancelled included; not that it was skipped or missed.
+    Any,
+}
+
+impl On {
+    /// Whether a run that ended in this state counts.
+    #[must_use]
+    pub const fn matches(self, state: RunState) -> bool {
+        let ran = !matches!(state, RunState::Skipped | RunState::Missed | RunState::Queued | RunState::Running);
+        match self {
+            Self::Success => matches!(state, RunState::Succeeded),
+            Self::Failure => state.is_failure(),
+            Self::Any => ran,
+        }
+    }
 }
 
 impl TriggerSpec {
@@ -141,6 +176,15 @@ impl TriggerSpec {
         matches!(self.kind, TriggerKind::AfterCompletion(_))
     }
 
+    /// The schedule that this one comes after, if it does.
+    #[must_use]
+    pub const fn after(&self) -> Option<&ScheduleName> {
+        match &self.kind {
+            TriggerKind::After { schedule, .. } => Some(schedule),
+            _ => None,
+        }
+    }
+
     /// Checks the trigger.
     ///
     /// # Errors
@@ -182,10 +226,19 @@ impl TriggerSpec {
                 Arc::new(InZone::new(rule, zone, self.dst))
             }
             TriggerKind::Once(at) => Arc::new(once::Once::new(*at)),
-            TriggerKind::Union(parts) => {
-                if parts.iter().any(Self::is_after_completion) {
+            TriggerKind::After { .. } => {
+                if self.start.is_some() || self.end.is_some() || self.limit.is_some() || !self.except.is_empty() {
                     return Err(TriggerError::Invalid(
-                        "`after_completion` stands alone, not in a list; make it a schedule of its own".into(),
+                        "`after` names no instants: leave out `start`, `end`, `limit` and `except`".into(),
+                    ));
+                }
+                Arc::new(after::After)
+            }
+            TriggerKind::Union(parts) => {
+                if parts.iter().any(|part| part.is_after_completion() || part.after().is_some()) {
+                    return Err(TriggerError::Invalid(
+                        "`after` and `after_completion` stand alone, not in a list; make it a schedule of its own"
+                            .into(),
                     ));
                 }
                 Arc::new(Union(parts.iter().map(Self::compile).collect::<Result<Vec<_>, _>>()?.into()))
@@ -231,6 +284,9 @@ impl TriggerSpec {
     /// As [`TriggerSpec::validate`].
     pub fn warnings(&self, now: DateTime<Utc>) -> Result<Vec<String>, TriggerError> {
         let trigger = self.compile()?;
+        if self.after().is_some() {
+            return Ok(Vec::new());
+        }
         let mut warnings = Vec::new();
         if trigger.next_after(now).is_none() {
             warnings.push(if trigger.is_never() { "it never fires".into() } else { "it never fires again".to_owned() });
@@ -284,11 +340,20 @@ impl TriggerSpec {
             TriggerKind::Calendar(expression) => format!("calendar {expression}"),
             TriggerKind::Rrule(rule) => format!("rrule {rule}"),
             TriggerKind::Once(at) => format!("once {}", at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
+            TriggerKind::After { schedule, on } => match on {
+                On::Success => format!("after {schedule}"),
+                On::Failure => format!("after {schedule} fails"),
+                On::Any => format!("after {schedule}, however it ends"),
+            },
             TriggerKind::Union(parts) => parts.iter().map(Self::describe).collect::<Vec<_>>().join(" or "),
         };
         let elapsed = matches!(
             self.kind,
-            TriggerKind::Every { .. } | TriggerKind::AfterCompletion(_) | TriggerKind::Once(_) | TriggerKind::Union(_)
+            TriggerKind::Every { .. }
+                | TriggerKind::AfterCompletion(_)
+                | TriggerKind::After { .. }
+                | TriggerKind::Once(_)
+                | TriggerKind::Union(_)
         );
         match self.timezone {
             Some(zone) if zone != Tz::UTC && !elapsed => format!("{text} {zone}"),

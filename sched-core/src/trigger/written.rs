@@ -7,8 +7,9 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::cron::{DayRule, Dialect};
-use super::spec::{TriggerError, TriggerKind, TriggerSpec, time_text};
+use super::spec::{On, TriggerError, TriggerKind, TriggerSpec, time_text};
 use super::wall::Dst;
+use crate::id::ScheduleName;
 use crate::policy::duration_text;
 
 /// A trigger as it stands in TOML or JSON: one table, or a list of them, which is their union.
@@ -62,6 +63,8 @@ struct Raw {
     #[serde(skip_serializing_if = "Option::is_none")]
     after_completion: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<After>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     daily: Option<OneOrMany>,
     #[serde(skip_serializing_if = "Option::is_none")]
     weekly: Option<Weekly>,
@@ -85,6 +88,14 @@ struct Raw {
     except: Vec<NaiveDate>,
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<u32>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct After {
+    schedule: ScheduleName,
+    #[serde(default)]
+    on: On,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -176,6 +187,9 @@ impl Raw {
         if let Some(delay) = &self.after_completion {
             kinds.push(TriggerKind::AfterCompletion(duration_text::parse(delay).map_err(TriggerError::Invalid)?));
         }
+        if let Some(After { schedule, on }) = &self.after {
+            kinds.push(TriggerKind::After { schedule: schedule.clone(), on: *on });
+        }
         if let Some(times) = &self.daily {
             kinds.push(TriggerKind::Daily(times.parsed(parse_time)?));
         }
@@ -197,7 +211,7 @@ impl Raw {
         match (kinds.pop(), kinds.is_empty()) {
             (Some(kind), true) => Ok(kind),
             _ => fail(
-                "a trigger has exactly one of `cron`, `every`, `after_completion`, `daily`, `weekly`, `calendar`, `rrule` and `once`, such as { daily = \"08:00\" }",
+                "a trigger has exactly one of `cron`, `every`, `after_completion`, `after`, `daily`, `weekly`, `calendar`, `rrule` and `once`, such as { daily = \"08:00\" }",
             ),
         }
     }
@@ -237,6 +251,9 @@ impl Raw {
             }
             TriggerKind::AfterCompletion(delay) => {
                 raw.after_completion = Some(humantime::format_duration(*delay).to_string());
+            }
+            TriggerKind::After { schedule, on } => {
+                raw.after = Some(After { schedule: schedule.clone(), on: *on });
             }
             TriggerKind::Daily(times) => raw.daily = Some(OneOrMany::of(times, |time| time_text(*time))),
             TriggerKind::Weekly { on, at } => {

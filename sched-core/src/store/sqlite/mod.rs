@@ -4,6 +4,7 @@
 //! specifications) is JSON. Must not know: the engine.
 
 mod lock;
+mod prune;
 mod query;
 mod rows;
 mod schema;
@@ -77,6 +78,44 @@ impl SqliteStore {
         conn.set_prepared_statement_cache_capacity(64);
         schema::migrate(&mut conn, &path)?;
         Ok(Self { conn, path, _locks: locks })
+    }
+
+    /// Puts a copy in the place of the store at `path`; gives where the old one is kept, if there was one. A crash
+    /// leaves either store, whole.
+    ///
+    /// # Errors
+    /// When the store is in use, the copy is no store, or files cannot be written.
+    pub fn restore(copy: impl AsRef<Path>, path: impl AsRef<Path>) -> Result<Option<PathBuf>, StoreError> {
+        let (copy, path) = (copy.as_ref(), path.as_ref());
+        let _lock = StoreLock::take(&StoreLock::path_for(path))?;
+        schema::inspect(copy)?;
+        let fail =
+            |error: std::io::Error| StoreError::Io { place: path.display().to_string(), detail: error.to_string() };
+        let part = path.with_extension("restoring");
+        std::fs::copy(copy, &part).map_err(fail)?;
+        std::fs::File::open(&part).and_then(|file| file.sync_all()).map_err(fail)?;
+        let mut kept = None;
+        if path.exists() {
+            // The old store's log goes into it before it is put aside.
+            drop(
+                Connection::open(path)
+                    .and_then(|conn| conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))),
+            );
+            let aside = (1..).map(|n| path.with_extension(format!("before-restore-{n}.db"))).find(|p| !p.exists());
+            let aside = aside.unwrap_or_else(|| path.with_extension("before-restore.db"));
+            std::fs::hard_link(path, &aside).map_err(fail)?;
+            kept = Some(aside);
+        }
+        for log in ["-wal", "-shm"] {
+            let mut name = path.as_os_str().to_owned();
+            name.push(log);
+            match std::fs::remove_file(name) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail(error)),
+                _ => {}
+            }
+        }
+        std::fs::rename(&part, path).map_err(fail)?;
+        Ok(kept)
     }
 
     /// Where the store is.
@@ -243,12 +282,37 @@ impl Query for SqliteReader {
     fn state(&self, schedule: &crate::ScheduleName, key: &str) -> Result<Option<serde_json::Value>, StoreError> {
         self.with(|conn| query::state(conn, schedule, key))
     }
-    fn range_of(
+    fn ranges_in(
         &self,
         schedule: &crate::ScheduleName,
-        at: chrono::DateTime<chrono::Utc>,
-    ) -> Result<Option<crate::RangeRecord>, StoreError> {
-        self.with(|conn| query::range_of(conn, schedule, at))
+        from: chrono::DateTime<chrono::Utc>,
+        until: chrono::DateTime<chrono::Utc>,
+    ) -> Result<Vec<crate::RangeRecord>, StoreError> {
+        self.with(|conn| query::ranges_in(conn, schedule, from, until))
+    }
+    fn fires_in(
+        &self,
+        schedule: &crate::ScheduleName,
+        from: chrono::DateTime<chrono::Utc>,
+        until: chrono::DateTime<chrono::Utc>,
+    ) -> Result<Vec<crate::RunRecord>, StoreError> {
+        self.with(|conn| query::fires_in(conn, schedule, from, until))
+    }
+    fn pruned_fires(&self, schedule: &crate::ScheduleName) -> Result<Option<super::PrunedFires>, StoreError> {
+        self.with(|conn| query::pruned_fires(conn, schedule))
+    }
+    fn chained(&self, schedule: &crate::ScheduleName) -> Result<Vec<crate::RunId>, StoreError> {
+        self.with(|conn| query::chained(conn, schedule))
+    }
+    fn ended(
+        &self,
+        schedule: &crate::ScheduleName,
+        since: chrono::DateTime<chrono::Utc>,
+    ) -> Result<Vec<super::EndedRun>, StoreError> {
+        self.with(|conn| query::ended(conn, schedule, since))
+    }
+    fn contradictions(&self) -> Result<Vec<String>, StoreError> {
+        self.with(query::contradictions)
     }
     fn dispatch(&self) -> Result<Option<crate::Hold>, StoreError> {
         self.with(query::dispatch)

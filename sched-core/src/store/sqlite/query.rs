@@ -1,11 +1,13 @@
 //! Each question as a statement. Every one is served by an index.
 
+use std::collections::{BTreeSet, HashMap};
+
 use chrono::{DateTime, Utc};
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use serde_json::Value;
 
-use super::super::{Disposition, ScheduleRow, Snapshot, Span, VersionRow};
+use super::super::{Disposition, EndedRun, PrunedFires, ScheduleRow, Snapshot, Span, VersionRow};
 use super::rows::{self, Id, Json, Micros, RANGE_COLUMNS, RUN_COLUMNS};
 use crate::event::{Event, Recorded};
 use crate::id::{RunId, ScheduleName, Seq};
@@ -21,12 +23,23 @@ pub(super) fn snapshot(conn: &Connection) -> Result<Snapshot> {
          WHERE state IN ('queued', 'running') ORDER BY queued_at, run_id"
     );
     let open = conn.prepare(&sql)?.query_map([], rows::run)?.collect::<Result<_>>()?;
-    let mut recent = std::collections::HashMap::new();
+    let mut recent = HashMap::new();
     for row in schedules.iter().filter(|row| row.spec.on_start == crate::OnStart::IfDue) {
         let filter = HistoryFilter::of(row.name().clone(), 20);
         recent.insert(row.name().clone(), runs(conn, &filter)?);
     }
-    Ok(Snapshot { schedules, open, recent, dispatch: dispatch(conn)? })
+    let mut ahead: HashMap<ScheduleName, BTreeSet<DateTime<Utc>>> = HashMap::new();
+    let mut statement = conn.prepare(
+        "SELECT name, nominal_at FROM schedules CROSS JOIN fires ON fires.schedule = schedules.id AND nominal_at > cursor",
+    )?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let name: String = row.get("name")?;
+        if let Ok(name) = name.parse() {
+            ahead.entry(name).or_default().insert(rows::at(row, "nominal_at")?);
+        }
+    }
+    Ok(Snapshot { schedules, open, recent, ahead, dispatch: dispatch(conn)? })
 }
 
 pub(super) fn schedules(conn: &Connection) -> Result<Vec<ScheduleRow>> {
@@ -195,12 +208,101 @@ pub(super) fn state(conn: &Connection, schedule: &ScheduleName, key: &str) -> Re
     .optional()
 }
 
-pub(super) fn range_of(conn: &Connection, schedule: &ScheduleName, at: DateTime<Utc>) -> Result<Option<RangeRecord>> {
+pub(super) fn ranges_in(
+    conn: &Connection,
+    schedule: &ScheduleName,
+    from: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Result<Vec<RangeRecord>> {
     let sql = format!(
         "SELECT {RANGE_COLUMNS} FROM ranges JOIN schedules ON schedules.id = ranges.schedule
-         WHERE schedules.name = ?1 AND until_at >= ?2 AND from_at <= ?2 AND superseded = 0 ORDER BY until_at LIMIT 1"
+         WHERE ranges.schedule = (SELECT id FROM schedules WHERE name = ?1)
+           AND until_at >= ?2 AND from_at <= ?3 AND superseded = 0 ORDER BY until_at"
     );
-    conn.prepare_cached(&sql)?.query_row(params![schedule.as_str(), Micros(at)], rows::range).optional()
+    conn.prepare_cached(&sql)?
+        .query_map(params![schedule.as_str(), Micros(from), Micros(until)], rows::range)?
+        .collect()
+}
+
+pub(super) fn fires_in(
+    conn: &Connection,
+    schedule: &ScheduleName,
+    from: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Result<Vec<RunRecord>> {
+    let sql = format!(
+        "SELECT {RUN_COLUMNS} FROM fires JOIN runs ON runs.run_id = fires.run_id
+         JOIN schedules ON schedules.id = fires.schedule
+         WHERE fires.schedule = (SELECT id FROM schedules WHERE name = ?1)
+           AND fires.nominal_at >= ?2 AND fires.nominal_at <= ?3 ORDER BY fires.nominal_at"
+    );
+    conn.prepare_cached(&sql)?.query_map(params![schedule.as_str(), Micros(from), Micros(until)], rows::run)?.collect()
+}
+
+pub(super) fn pruned_fires(conn: &Connection, schedule: &ScheduleName) -> Result<Option<PrunedFires>> {
+    conn.prepare_cached("SELECT * FROM pruned WHERE schedule = (SELECT id FROM schedules WHERE name = ?1)")?
+        .query_row([schedule.as_str()], |row| {
+            let (from, until) = (rows::at(row, "from_at")?, rows::at(row, "until_at")?);
+            Ok(PrunedFires { from, until, count: row.get("count")? })
+        })
+        .optional()
+}
+
+pub(super) fn chained(conn: &Connection, schedule: &ScheduleName) -> Result<Vec<RunId>> {
+    conn.prepare_cached(
+        "SELECT parent FROM runs
+         WHERE origin = 'chain' AND schedule = (SELECT id FROM schedules WHERE name = ?1) AND parent IS NOT NULL",
+    )?
+    .query_map([schedule.as_str()], |row| row.get::<_, Id>(0).map(|id| RunId::from_uuid(id.0)))?
+    .collect()
+}
+
+pub(super) fn ended(conn: &Connection, schedule: &ScheduleName, since: DateTime<Utc>) -> Result<Vec<EndedRun>> {
+    conn.prepare_cached(
+        "SELECT run_id, state, finished_at, chains, origin = 'manual' AND parent IS NOT NULL AS repeats FROM runs
+         WHERE schedule = (SELECT id FROM schedules WHERE name = ?1) AND finished_at > ?2",
+    )?
+    .query_map(params![schedule.as_str(), Micros(since)], |row| {
+        Ok(EndedRun {
+            run_id: RunId::from_uuid(row.get::<_, Id>("run_id")?.0),
+            state: row.get("state")?,
+            at: rows::at(row, "finished_at")?,
+            chains: row.get("chains")?,
+            repeats: row.get("repeats")?,
+        })
+    })?
+    .collect()
+}
+
+/// Each question finds rows that contradict others, as a line for people.
+const CONTRADICTIONS: &[&str] = &[
+    "SELECT 'a fire of schedule ' || fires.schedule || ' names a run that is not its own: ' || hex(fires.run_id)
+     FROM fires LEFT JOIN runs ON runs.run_id = fires.run_id
+     WHERE runs.run_id IS NULL OR runs.schedule <> fires.schedule OR runs.nominal_at IS NOT fires.nominal_at",
+    "SELECT 'run ' || hex(run_id) || ' has a nominal time, but no fire' FROM runs
+     WHERE nominal_at IS NOT NULL AND origin <> 'chain'
+       AND NOT EXISTS (SELECT 1 FROM fires WHERE fires.schedule = runs.schedule AND fires.nominal_at = runs.nominal_at)",
+    "SELECT 'run ' || hex(runs.run_id) || ' doubles the run of its fire' FROM runs
+     JOIN fires ON fires.schedule = runs.schedule AND fires.nominal_at = runs.nominal_at
+     WHERE origin <> 'chain' AND fires.run_id <> runs.run_id
+       AND NOT EXISTS (SELECT 1 FROM runs AS later WHERE later.schedule = runs.schedule AND later.origin = 'backfill'
+         AND later.nominal_at = runs.nominal_at AND later.queued_at >= runs.queued_at AND later.run_id <> runs.run_id)",
+    "SELECT 'run ' || hex(runs.run_id) || ' is ' || runs.state || ', but its last attempt ended as ' || attempts.state
+     FROM runs JOIN attempts ON attempts.run_id = runs.run_id AND attempts.fence = runs.fence
+     WHERE attempts.state IS NOT NULL AND runs.state NOT IN ('queued', 'running', 'cancelled', 'missed')
+       AND attempts.state <> runs.state",
+    "SELECT 'run ' || hex(run_id) || ' is ' || state || ' without an end' FROM runs
+     WHERE finished_at IS NULL AND state NOT IN ('queued', 'running')",
+];
+
+pub(super) fn contradictions(conn: &Connection) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for question in CONTRADICTIONS {
+        let mut statement = conn.prepare_cached(&format!("{question} LIMIT 100"))?;
+        lines.extend(statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>>>()?);
+    }
+    lines.truncate(100);
+    Ok(lines)
 }
 
 fn fact(conn: &Connection, name: &str) -> Result<Option<String>> {

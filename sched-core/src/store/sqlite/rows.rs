@@ -112,6 +112,7 @@ pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
         abandoned: row.get("abandoned")?,
         artifacts: row.get::<_, Json<_>>("artifacts")?.0,
         parent: row.get::<_, Option<Id>>("parent")?.map(|id| RunId::from_uuid(id.0)),
+        chains: row.get("chains")?,
         requested_by: row.get("requested_by")?,
         idempotency_key: row.get("idempotency")?,
     })
@@ -143,6 +144,7 @@ pub(super) fn schedule(row: &Row<'_>) -> rusqlite::Result<ScheduleRow> {
         cursor: at(row, "cursor")?,
         paused: row.get::<_, Option<Json<_>>>("paused")?.map(|json| json.0),
         retired: row.get("retired")?,
+        failing_since: maybe_at(row, "failing_since")?,
     })
 }
 

@@ -3,12 +3,12 @@
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, Transaction, named_params, params};
 
-use super::super::{Ending, Intent, Receipt, ScheduleRow};
-use super::rows::{Id, Json, Micros};
-use crate::context::PruneRule;
+use super::super::{Ahead, Ending, Follow, Health, Intent, Receipt, ScheduleRow};
+use super::rows::{self, Id, Json, Micros, RANGE_COLUMNS};
 use crate::event::Event;
 use crate::id::{Fence, RunId, ScheduleName};
-use crate::run::{RangeRecord, RunRecord, RunState};
+use crate::run::{Origin, RangeRecord, RunRecord, RunState};
+use crate::spec::ScheduleSpec;
 
 type Result<T> = rusqlite::Result<T>;
 
@@ -76,13 +76,10 @@ pub(super) fn apply(tx: &Transaction<'_>, intent: &Intent) -> Result<Receipt> {
             put_fact(tx, "fence", &fence.to_string())?;
             Ok(Receipt::Claimed(Fence(fence)))
         }
-        Intent::Finish { run_id, fence, ending, cursor } => {
+        Intent::Finish { run_id, fence, ending, follow: what } => {
             let ended = end(tx, *run_id, *fence, ending, None)?;
-            if let Some(cursor) = cursor.filter(|_| ended) {
-                tx.prepare_cached(
-                    "UPDATE schedules SET cursor = ?2 WHERE id = (SELECT schedule FROM runs WHERE run_id = ?1)",
-                )?
-                .execute(params![Id(run_id.as_uuid()), Micros(cursor)])?;
+            if ended {
+                follow(tx, *run_id, what)?;
             }
             Ok(if ended { Receipt::Applied } else { Receipt::Conflict })
         }
@@ -90,7 +87,12 @@ pub(super) fn apply(tx: &Transaction<'_>, intent: &Intent) -> Result<Receipt> {
             let ended = end(tx, *run_id, *fence, ending, Some((*attempt, *not_before)))?;
             Ok(if ended { Receipt::Applied } else { Receipt::Conflict })
         }
-        Intent::Recover { expected, parts, run } => recover(tx, expected, parts, run),
+        Intent::Recover { expected, parts, runs } => recover(tx, expected, parts, runs),
+        Intent::LookAhead { after } => look_ahead(tx, *after),
+        Intent::Reopen { row, expected, parts } => {
+            let replaced = replace(tx, schedule_id(tx, row.name())?, expected, parts)?;
+            if replaced { declare(tx, row) } else { Ok(Receipt::Conflict) }
+        }
         Intent::Pause { schedule, hold } => {
             let changed = tx
                 .prepare_cached("UPDATE schedules SET paused = ?2 WHERE name = ?1")?
@@ -110,7 +112,7 @@ pub(super) fn apply(tx: &Transaction<'_>, intent: &Intent) -> Result<Receipt> {
             .execute(params![schedule.as_str(), key, Json(value)])?;
             Ok(Receipt::Applied)
         }
-        Intent::Prune(rule) => prune(tx, rule),
+        Intent::Prune { rule, from } => super::prune::prune(tx, rule, *from).map(Receipt::Pruned),
         Intent::Mark { sink, seq } => {
             tx.prepare_cached(
                 "INSERT INTO sinks (name, seq) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET seq = ?2",
@@ -126,7 +128,7 @@ fn schedule_id(tx: &Transaction<'_>, name: &ScheduleName) -> Result<i64> {
     tx.prepare_cached("SELECT id FROM schedules WHERE name = ?1")?.query_row([name.as_str()], |row| row.get(0))
 }
 
-fn put_fact(tx: &Transaction<'_>, name: &str, value: &str) -> Result<()> {
+pub(super) fn put_fact(tx: &Transaction<'_>, name: &str, value: &str) -> Result<()> {
     tx.prepare_cached("INSERT INTO facts (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2")?
         .execute([name, value])
         .map(drop)
@@ -139,9 +141,10 @@ fn last_fence(tx: &Transaction<'_>) -> Result<u64> {
 
 fn declare(tx: &Transaction<'_>, row: &ScheduleRow) -> Result<Receipt> {
     tx.prepare_cached(
-        "INSERT INTO schedules (name, spec, version, effective_from, cursor, paused, retired)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-         ON CONFLICT (name) DO UPDATE SET spec = ?2, version = ?3, effective_from = ?4, cursor = ?5, paused = ?6, retired = ?7",
+        "INSERT INTO schedules (name, spec, version, effective_from, cursor, paused, retired, failing_since)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (name) DO UPDATE SET spec = ?2, version = ?3, effective_from = ?4, cursor = ?5, paused = ?6,
+           retired = ?7, failing_since = ?8",
     )?
     .execute(params![
         row.name().as_str(),
@@ -151,10 +154,12 @@ fn declare(tx: &Transaction<'_>, row: &ScheduleRow) -> Result<Receipt> {
         Micros(row.cursor),
         row.paused.as_ref().map(Json),
         row.retired,
+        row.failing_since.map(Micros),
     ])?;
     let id = schedule_id(tx, row.name())?;
     tx.prepare_cached(
-        "UPDATE schedule_versions SET effective_until = ?2 WHERE schedule = ?1 AND effective_until IS NULL",
+        "UPDATE schedule_versions SET effective_until = ?2
+         WHERE schedule = ?1 AND (effective_until IS NULL OR effective_until > ?2)",
     )?
     .execute(params![id, Micros(row.effective_from)])?;
     tx.prepare_cached(
@@ -165,7 +170,7 @@ fn declare(tx: &Transaction<'_>, row: &ScheduleRow) -> Result<Receipt> {
 }
 
 fn insert_run(tx: &Transaction<'_>, schedule: i64, run: &RunRecord) -> Result<()> {
-    if let Some(at) = run.nominal_at {
+    if let Some(at) = run.nominal_at.filter(|_| run.origin != Origin::Chain) {
         tx.prepare_cached("INSERT INTO fires (schedule, nominal_at, run_id) VALUES (?1, ?2, ?3)")?.execute(params![
             schedule,
             Micros(at),
@@ -175,10 +180,10 @@ fn insert_run(tx: &Transaction<'_>, schedule: i64, run: &RunRecord) -> Result<()
     tx.prepare_cached(
         "INSERT INTO runs (run_id, schedule, job, version, nominal_at, origin, state, reason, attempt, not_before,
            queued_at, started_at, finished_at, duration_ms, node, fence, params, summary, data, error, abandoned,
-           artifacts, parent, requested_by, idempotency)
+           artifacts, parent, chains, requested_by, idempotency)
          VALUES (:run_id, :schedule, :job, :version, :nominal_at, :origin, :state, :reason, :attempt, :not_before,
            :queued_at, :started_at, :finished_at, :duration_ms, :node, :fence, :params, :summary, :data, :error,
-           :abandoned, :artifacts, :parent, :requested_by, :idempotency)",
+           :abandoned, :artifacts, :parent, :chains, :requested_by, :idempotency)",
     )?
     .execute(named_params! {
         ":run_id": Id(run.run_id.as_uuid()),
@@ -204,9 +209,31 @@ fn insert_run(tx: &Transaction<'_>, schedule: i64, run: &RunRecord) -> Result<()
         ":abandoned": run.abandoned,
         ":artifacts": Json(&run.artifacts),
         ":parent": run.parent.map(|id| Id(id.as_uuid())),
+        ":chains": run.chains,
         ":requested_by": run.requested_by,
         ":idempotency": run.idempotency_key,
     })?;
+    Ok(())
+}
+
+/// What comes with the end of a run.
+fn follow(tx: &Transaction<'_>, run_id: RunId, what: &Follow) -> Result<()> {
+    let set = |column: &str, value: Option<Micros>| {
+        let sql =
+            format!("UPDATE schedules SET {column} = ?2 WHERE id = (SELECT schedule FROM runs WHERE run_id = ?1)");
+        tx.prepare_cached(&sql)?.execute(params![Id(run_id.as_uuid()), value]).map(drop)
+    };
+    if let Some(cursor) = what.cursor {
+        set("cursor", Some(Micros(cursor)))?;
+    }
+    match what.health {
+        Health::Unchanged => {}
+        Health::Fails(at) => set("failing_since", Some(Micros(at)))?,
+        Health::Works => set("failing_since", None)?,
+    }
+    for run in &what.chained {
+        insert_run(tx, schedule_id(tx, &run.schedule)?, run)?;
+    }
     Ok(())
 }
 
@@ -273,44 +300,81 @@ fn put_range(tx: &Transaction<'_>, schedule: i64, range: &RangeRecord) -> Result
     .map(drop)
 }
 
-fn recover(tx: &Transaction<'_>, expected: &RangeRecord, parts: &[RangeRecord], run: &RunRecord) -> Result<Receipt> {
-    let removed = tx
-        .prepare_cached(
-            "DELETE FROM ranges WHERE range_id = ?1 AND from_at = ?2 AND until_at = ?3 AND count = ?4 AND superseded = 0",
-        )?
-        .execute(params![
-            Id(expected.range_id.as_uuid()),
-            Micros(expected.from),
-            Micros(expected.until),
-            expected.count
-        ])?;
-    if removed == 0 {
+/// Replaces ranges by others, if they are as they were read.
+fn replace(tx: &Transaction<'_>, schedule: i64, expected: &[RangeRecord], parts: &[RangeRecord]) -> Result<bool> {
+    let same = "range_id = ?1 AND from_at = ?2 AND until_at = ?3 AND count = ?4 AND superseded = 0";
+    for range in expected {
+        let values = params![Id(range.range_id.as_uuid()), Micros(range.from), Micros(range.until), range.count];
+        if !tx.prepare_cached(&format!("SELECT 1 FROM ranges WHERE {same}"))?.exists(values)? {
+            return Ok(false);
+        }
+    }
+    for range in expected {
+        let id = Id(range.range_id.as_uuid());
+        tx.prepare_cached("DELETE FROM ranges WHERE range_id = ?1")?.execute([id])?;
+    }
+    for part in parts {
+        put_range(tx, schedule, part)?;
+    }
+    Ok(true)
+}
+
+fn recover(
+    tx: &Transaction<'_>,
+    expected: &[RangeRecord],
+    parts: &[RangeRecord],
+    runs: &[RunRecord],
+) -> Result<Receipt> {
+    let Some(first) = runs.first() else { return Ok(Receipt::Applied) };
+    let id = schedule_id(tx, &first.schedule)?;
+    for run in runs {
+        let fire = tx
+            .prepare_cached("SELECT run_id FROM fires WHERE schedule = ?1 AND nominal_at = ?2")?
+            .query_row(params![id, run.nominal_at.map(Micros)], |row| row.get::<_, Id>(0))
+            .optional()?;
+        if fire.map(|id| RunId::from_uuid(id.0)) != run.parent {
+            return Ok(Receipt::Conflict);
+        }
+    }
+    if !replace(tx, id, expected, parts)? {
         return Ok(Receipt::Conflict);
     }
-    let id = schedule_id(tx, &expected.schedule)?;
-    for part in parts {
-        put_range(tx, id, part)?;
+    for run in runs {
+        if run.parent.is_some() {
+            tx.prepare_cached("DELETE FROM fires WHERE schedule = ?1 AND nominal_at = ?2")?
+                .execute(params![id, run.nominal_at.map(Micros)])?;
+        }
+        insert_run(tx, id, run)?;
     }
-    insert_run(tx, id, run)?;
     Ok(Receipt::Applied)
 }
 
-fn prune(tx: &Transaction<'_>, rule: &PruneRule) -> Result<Receipt> {
-    let old_runs = "SELECT run_id FROM (
-          SELECT run_id, state, finished_at,
-                 row_number() OVER (PARTITION BY schedule ORDER BY queued_at DESC, run_id DESC) AS rank FROM runs)
-        WHERE rank > ?3 AND finished_at < CASE WHEN state IN ('failed', 'timed_out', 'interrupted') THEN ?2 ELSE ?1 END";
-    let limits = params![Micros(rule.before), Micros(rule.failures_before), rule.keep_newest];
-    let runs: u64 = tx.query_row(&format!("SELECT count(*) FROM ({old_runs})"), limits, |row| row.get(0))?;
-    let ranges: u64 =
-        tx.query_row("SELECT count(*) FROM ranges WHERE until_at < ?1", [Micros(rule.before)], |row| row.get(0))?;
-    if !rule.dry_run && runs + ranges > 0 {
-        for table in ["fires", "attempts", "runs"] {
-            tx.execute(&format!("DELETE FROM {table} WHERE run_id IN ({old_runs})"), limits)?;
-        }
-        tx.execute("DELETE FROM ranges WHERE until_at < ?1", [Micros(rule.before)])?;
-        tx.execute("DELETE FROM events WHERE ts < ?1 AND seq < (SELECT max(seq) FROM events)", [Micros(rule.before)])?;
-        put_fact(tx, "pruned_before", &rule.before.timestamp_micros().to_string())?;
+/// What lies after an instant, of each schedule whose cursor does.
+fn look_ahead(tx: &Transaction<'_>, after: DateTime<Utc>) -> Result<Receipt> {
+    let names: Vec<(i64, String)> = tx
+        .prepare_cached("SELECT id, name FROM schedules WHERE cursor > ?1 AND retired = 0 ORDER BY name")?
+        .query_map([Micros(after)], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_>>()?;
+    let mut all = Vec::with_capacity(names.len());
+    for (id, name) in names {
+        let sql = format!(
+            "SELECT {RANGE_COLUMNS}, (SELECT spec FROM schedule_versions AS v
+               WHERE v.schedule = ranges.schedule AND v.version = ranges.version) AS spec
+             FROM ranges JOIN schedules ON schedules.id = ranges.schedule
+             WHERE ranges.schedule = ?1 AND until_at > ?2 AND superseded = 0 ORDER BY from_at"
+        );
+        let ranges = tx
+            .prepare_cached(&sql)?
+            .query_map(params![id, Micros(after)], |row| {
+                Ok((rows::range(row)?, row.get::<_, Json<ScheduleSpec>>("spec")?.0.trigger))
+            })?
+            .collect::<Result<_>>()?;
+        let fires = tx
+            .prepare_cached("SELECT nominal_at FROM fires WHERE schedule = ?1 AND nominal_at > ?2 ORDER BY nominal_at")?
+            .query_map(params![id, Micros(after)], |row| rows::at(row, "nominal_at"))?
+            .collect::<Result<_>>()?;
+        let Ok(schedule) = name.parse() else { continue };
+        all.push(Ahead { schedule, ranges, fires });
     }
-    Ok(Receipt::Pruned { runs, ranges })
+    Ok(Receipt::Ahead(all))
 }

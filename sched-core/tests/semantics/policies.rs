@@ -1,44 +1,15 @@
-//! What happens to fires and runs, told on the virtual clock: given, when, then.
-
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
+//! Misfire, overlap, attempts, start-up, holds, versions.
 
 use std::time::Duration;
 
-use chrono::{DateTime, NaiveTime, Utc};
-use sched_core::engine::{Assignment, Command, Reply};
+use sched_core::engine::{Command, Reply};
 use sched_core::testing::Bench;
 use sched_core::{
-    Delivery, Event, HistoryFilter, HistoryRow, JobError, MemoryStore, Misfire, MisfirePolicy, OnStart, Outcome,
-    Output, Overlap, Refusal, Retry, ScheduleSpec, TriggerKind, TriggerRequest, TriggerSpec,
+    Delivery, HistoryFilter, HistoryRow, MemoryStore, Misfire, MisfirePolicy, OnStart, Overlap, Refusal, ScheduleSpec,
+    TriggerKind, TriggerRequest, TriggerSpec,
 };
 
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
-
-fn at(text: &str) -> DateTime<Utc> {
-    text.parse().unwrap()
-}
-
-fn every(name: &str, period: Duration) -> ScheduleSpec {
-    ScheduleSpec::new(name, "job", TriggerSpec::every(period)).unwrap()
-}
-
-fn daily(name: &str, time: &str) -> ScheduleSpec {
-    let time: NaiveTime = format!("{time}:00").parse().unwrap();
-    ScheduleSpec::new(name, "job", TriggerSpec::daily(time, chrono_tz::UTC)).unwrap()
-}
-
-fn once_only() -> Retry {
-    Retry { attempts: 1, ..Retry::default() }
-}
-
-fn ok(takes: Duration) -> Option<(Duration, Outcome)> {
-    Some((takes, Outcome::Succeeded(Output::default())))
-}
-
-fn fail(_: &Assignment) -> Option<(Duration, Outcome)> {
-    Some((Duration::ZERO, Outcome::Failed(JobError::new("no"))))
-}
+use crate::{HOUR, MINUTE, at, daily, every, fail, ok, once_only};
 
 /// The built-in default of the command line, as the core sees it.
 fn original() -> Vec<ScheduleSpec> {
@@ -274,29 +245,6 @@ fn given_a_paused_schedule_then_manual_runs_work_and_resuming_accounts_for_the_p
 }
 
 #[test]
-fn given_a_missed_fire_when_it_is_recovered_then_its_range_is_split_and_the_old_disposition_is_kept() {
-    let specs = [every("h", HOUR)];
-    let store = Bench::start(MemoryStore::new(), at("2026-01-01T00:30:00Z"), &specs).crash();
-    let mut bench = Bench::start(store, at("2026-01-01T04:30:00Z"), &specs);
-    bench.advance(MINUTE);
-    let fire = at("2026-01-01T02:00:00Z");
-    let range = bench.query().range_of(&"h".parse().unwrap(), fire).unwrap().unwrap();
-    let planned_by = Box::new(TriggerSpec::every(HOUR));
-    bench.command(Command::Recover { range, planned_by, at: fire, by: "ann".into() }).unwrap();
-    bench.advance(MINUTE);
-    assert_eq!(
-        bench.ledger(),
-        [
-            "h 2026-01-01T01:00:00Z..2026-01-01T01:00:00Z 1x missed (superseded)",
-            "h 2026-01-01T02:00:00Z..2026-01-01T02:00:00Z 1x missed (superseded) superseded",
-            "h 2026-01-01T03:00:00Z..2026-01-01T03:00:00Z 1x missed (superseded)",
-            "h 2026-01-01T04:00:00Z succeeded",
-            "h 2026-01-01T02:00:00Z succeeded",
-        ]
-    );
-}
-
-#[test]
 fn given_a_concurrency_group_of_two_then_a_third_run_waits() {
     let specs: Vec<_> = ["a", "b", "c"]
         .iter()
@@ -377,65 +325,4 @@ fn given_a_delay_after_completion_when_the_process_dies_while_it_runs_then_the_d
     assert_eq!(bench.ledger(), ["poll 2026-01-01T00:05:00Z interrupted (lost)", "poll 2026-01-01T00:35:00Z succeeded"]);
     let report = sched_core::audit(&*bench.query(), None).unwrap();
     assert_eq!((report.ok, report.expected), (true, 2), "{report:?}");
-}
-
-#[test]
-fn given_a_schedule_changed_since_when_a_fire_missed_before_is_recovered_then_its_own_version_names_it() {
-    let store = Bench::start(MemoryStore::new(), at("2026-01-01T00:30:00Z"), &[every("h", HOUR)]).crash();
-    let mut bench = Bench::start(store, at("2026-01-01T04:30:00Z"), &[every("h", 7 * HOUR)]);
-    bench.advance(MINUTE);
-    let fire = at("2026-01-01T02:00:00Z");
-    let range = bench.query().range_of(&"h".parse().unwrap(), fire).unwrap().unwrap();
-    let by_now = Box::new(TriggerSpec::every(7 * HOUR));
-    let recover = |planned_by| Command::Recover { range: range.clone(), planned_by, at: fire, by: "ann".into() };
-    assert_eq!(bench.command(recover(by_now)), Err(Refusal::NotRecoverable));
-    bench.command(recover(Box::new(TriggerSpec::every(HOUR)))).unwrap();
-    bench.advance(MINUTE);
-    assert!(bench.started().contains(&"h 2026-01-01T02:00:00Z".to_owned()), "{:?}", bench.started());
-    let report = sched_core::audit(&*bench.query(), None).unwrap();
-    assert!(report.ok, "{report:?}");
-}
-
-/// The steps of the clock that were told, in seconds, and whether someone was called.
-fn told_steps(bench: &Bench<MemoryStore>) -> (Vec<i64>, bool) {
-    let steps = bench.events().into_iter().filter_map(|event| match event {
-        Event::ClockJump { millis } => Some(millis / 1000),
-        _ => None,
-    });
-    let called = bench.events().iter().any(|event| matches!(event, Event::Alert { .. }));
-    (steps.collect(), called)
-}
-
-#[test]
-fn given_the_clock_steps_forward_then_it_is_told_and_what_it_passed_over_is_late() {
-    let mut bench = Bench::start(MemoryStore::new(), at("2026-01-01T00:30:00Z"), &[every("h", HOUR)]);
-    bench.advance(HOUR);
-    assert_eq!(told_steps(&bench), (vec![], false), "time that passes is no step");
-    bench.set_clock(at("2026-01-01T04:30:00Z"));
-    bench.advance(MINUTE);
-    assert_eq!(told_steps(&bench), (vec![3 * 3600], false));
-    assert_eq!(
-        bench.ledger(),
-        [
-            "h 2026-01-01T01:00:00Z succeeded",
-            "h 2026-01-01T02:00:00Z..2026-01-01T03:00:00Z 2x missed (superseded)",
-            "h 2026-01-01T04:00:00Z succeeded",
-        ]
-    );
-}
-
-#[test]
-fn given_the_clock_steps_back_then_nothing_fires_twice_and_a_long_step_calls_for_a_person() {
-    let mut bench = Bench::start(MemoryStore::new(), at("2026-01-01T00:30:00Z"), &[every("h", HOUR)]);
-    bench.advance(HOUR);
-    bench.set_clock(at("2026-01-01T00:50:00Z"));
-    bench.advance(2 * HOUR);
-    assert_eq!(bench.started(), ["h 2026-01-01T01:00:00Z", "h 2026-01-01T02:00:00Z"]);
-    assert_eq!(told_steps(&bench), (vec![-2400], false));
-    bench.set_clock(at("2026-01-01T00:50:00Z"));
-    bench.advance(3 * HOUR);
-    assert_eq!(bench.started()[2..], ["h 2026-01-01T03:00:00Z"]);
-    assert_eq!(told_steps(&bench), (vec![-2400, -7200], true));
-    let report = sched_core::audit(&*bench.query(), None).unwrap();
-    assert!(report.ok, "{report:?}");
 }

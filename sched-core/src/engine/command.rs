@@ -247,7 +247,8 @@ impl Machine {
             }
             Command::Pause { schedule, by, reason } => {
                 self.known(&schedule)?;
-                self.account(now, &schedule, None);
+                // A pause that begins within another hold leaves that hold's fires to it.
+                self.account(now, &schedule, self.held_for(&schedule));
                 self.hold(now, to, schedule, Some(Hold { by, at: now.utc, reason }), "paused");
             }
             Command::Resume { schedule, by } => {
@@ -271,6 +272,13 @@ impl Machine {
             Command::Status { .. } => {}
         }
         Ok(())
+    }
+
+    /// Why a schedule's fires do not run now.
+    fn held_for(&self, name: &ScheduleName) -> Option<Reason> {
+        let paused = self.schedules.get(name).is_some_and(|schedule| schedule.row.paused.is_some());
+        let stopped = self.dispatch.as_ref().map(|_| Reason::DispatchStopped);
+        if paused { Some(Reason::Paused) } else { stopped }
     }
 
     pub(super) fn known(&self, name: &ScheduleName) -> Result<(), Refusal> {

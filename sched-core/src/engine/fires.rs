@@ -9,6 +9,7 @@ use super::{Machine, OpenRange, Pending, Phase};
 use crate::clock::Now;
 use crate::event::Event;
 use crate::id::{Fence, RangeId, RunId, ScheduleName};
+use crate::policy::Overlap;
 use crate::run::{Origin, RangeRecord, Reason, RunRecord, RunState};
 use crate::store::{Intent, ScheduleRow};
 
@@ -39,13 +40,20 @@ impl Machine {
             if follows && !schedule.open.is_empty() {
                 break;
             }
-            let expected = schedule.row.cursor;
+            let mut expected = schedule.row.cursor;
+            let replaces = schedule.row.spec.overlap == Overlap::CancelRunning;
             let planned =
                 plan(&*schedule.trigger, expected, now.utc, &schedule.row.spec.misfire, hold, &schedule.ahead);
             let mut draft = Draft::default();
             let last = planned.steps.last().map_or(expected, Step::until);
             let cursor = if follows { last } else { planned.cursor };
             for step in planned.steps {
+                if replaces && !draft.runs.is_empty() {
+                    // What the next fire cancels must be written before.
+                    let reached = draft.runs.last().and_then(|run| run.nominal_at).unwrap_or(expected);
+                    self.write_plan(now, name, (expected, reached), std::mem::take(&mut draft));
+                    expected = reached;
+                }
                 match step {
                     Step::Run { at, late } => self.fire(now, name, at, late, &mut draft),
                     Step::Gap { from, until, count, state, reason } => {
@@ -54,10 +62,6 @@ impl Machine {
                 }
             }
             let Some(schedule) = self.schedules.get_mut(name) else { return };
-            schedule.row.cursor = cursor;
-            while schedule.ahead.first().is_some_and(|at| *at <= cursor) {
-                schedule.ahead.pop_first();
-            }
             if !planned.more
                 && let Some(range) = schedule.range.as_mut().filter(|range| !range.announced)
             {
@@ -65,18 +69,26 @@ impl Machine {
                 draft.events.push(range_event(&range.record, false));
             }
             if !draft.runs.is_empty() || !draft.ranges.is_empty() {
-                let ranges = draft.ranges.into_values().collect();
-                let intent = Intent::Plan { schedule: name.clone(), expected, cursor, ranges, runs: draft.runs };
-                self.write_then(now, intent, draft.events, Pending::Plan(name.clone()));
-            } else {
-                // Nothing was due: the stored cursor stays where it was.
-                schedule.row.cursor = expected;
+                self.write_plan(now, name, (expected, cursor), draft);
             }
+            // Otherwise nothing was due: the stored cursor stays where it was.
             if !planned.more {
                 break;
             }
         }
         self.reindex(name);
+    }
+
+    /// Writes what was decided, and moves the cursor with it.
+    fn write_plan(&mut self, now: Now, name: &ScheduleName, (from, to): (DateTime<Utc>, DateTime<Utc>), draft: Draft) {
+        let Some(schedule) = self.schedules.get_mut(name) else { return };
+        schedule.row.cursor = to;
+        while schedule.ahead.first().is_some_and(|at| *at <= to) {
+            schedule.ahead.pop_first();
+        }
+        let ranges = draft.ranges.into_values().collect();
+        let intent = Intent::Plan { schedule: name.clone(), expected: from, cursor: to, ranges, runs: draft.runs };
+        self.write_then(now, intent, draft.events, Pending::Plan(name.clone()));
     }
 
     /// Applies overlap to one fire.
@@ -146,7 +158,7 @@ impl Machine {
         schedule.open.insert(run.run_id);
         let follows = schedule.follows_runs();
         let mut expires = None;
-        if run.nominal_at.is_some() && run.attempt == 0 && run.origin != Origin::Backfill {
+        if run.nominal_at.is_some() && run.started_at.is_none() && run.origin != Origin::Backfill {
             let window = TimeDelta::from_std(schedule.row.spec.misfire.window).unwrap_or(TimeDelta::MAX);
             if let Some(expiry) = run.not_before.checked_add_signed(window) {
                 self.expiries.insert((expiry, run.run_id));
@@ -154,7 +166,7 @@ impl Machine {
             }
         }
         let mut late = None;
-        if run.attempt == 0
+        if run.started_at.is_none()
             && let Some(limit) = schedule.row.spec.alert.late_start
             && let Some(at) = TimeDelta::from_std(limit).ok().and_then(|limit| run.not_before.checked_add_signed(limit))
         {

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::id::{RunId, ScheduleName};
@@ -130,7 +130,7 @@ impl<'q> Ledger<'q> {
 
     fn compare(mut self, query: &dyn Query) -> Result<Compared, StoreError> {
         let boundary = self.exact_after.unwrap_or(DateTime::<Utc>::MIN_UTC);
-        let exact = self.recorded.split_off(self.recorded.partition_point(|d| d.until <= boundary));
+        let mut exact = self.recorded.split_off(self.recorded.partition_point(|d| d.until <= boundary));
         let (mut expected, mut before) = (Vec::new(), 0);
         for version in &self.versions {
             let Ok(trigger) = version.spec.trigger.compile() else { continue };
@@ -150,6 +150,7 @@ impl<'q> Ledger<'q> {
                 }
             }
         }
+        exact.retain(|recorded| expected.binary_search(&recorded.from).is_ok() || !self.ran_ahead(recorded));
         let count = |list: &[Disposition]| list.iter().map(|disposition| disposition.count).sum::<u64>();
         let (missing, duplicates) = compare(&expected, &exact);
         let mut found = Compared { missing, duplicates, expected: expected.len() as u64, recorded: count(&exact) };
@@ -164,6 +165,22 @@ impl<'q> Ledger<'q> {
             }
         }
         Ok(found)
+    }
+}
+
+impl Ledger<'_> {
+    /// Whether this is a fire that ran before the clock went back: a version named it that ends where the schedule was
+    /// reopened (a version that is the same as the one before it).
+    fn ran_ahead(&self, recorded: &Disposition) -> bool {
+        let at = recorded.from;
+        let named = |version: &VersionRow| {
+            let trigger = version.spec.trigger.compile().ok();
+            trigger.is_some_and(|trigger| trigger.next_after(at - TimeDelta::microseconds(1)) == Some(at))
+        };
+        let pairs = self.versions.windows(2).filter(|pair| pair[0].spec == pair[1].spec);
+        let mut reopened = pairs.map(|pair| pair[1].from).filter(|reopened| *reopened < at);
+        recorded.until == at
+            && reopened.any(|from| self.versions.iter().any(|version| version.until == Some(from) && named(version)))
     }
 }
 

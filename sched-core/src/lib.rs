@@ -44,7 +44,9 @@ pub use engine::{EngineStatus, Refusal, StartOptions, TriggerRequest};
 pub use event::{AlertKind, Event, Recorded, ScheduleChange};
 pub use id::{Fence, InvalidName, NodeId, RangeId, RunId, ScheduleName, Seq};
 pub use job::{Job, JobError, Output};
-pub use policy::{Alerting, Backoff, Delivery, Misfire, MisfirePolicy, OnStart, Overlap, Retry, duration_text};
+pub use policy::{
+    Alerting, Backoff, Delivery, Misfire, MisfirePolicy, OnStart, Overlap, Retry, RetryOn, duration_text,
+};
 pub use query::{HistoryCursor, HistoryFilter, Hold, ScheduleView, Upcoming};
 pub use registry::{JobKind, ParamError, Registry};
 pub use run::{Artifact, HistoryRow, Origin, Outcome, RangeRecord, Reason, RunRecord, RunState, UnknownWord};

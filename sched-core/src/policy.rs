@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::run::RunState;
+
 /// Durations as people write them: `"30s"`, `"6h"`, `"1h 30m"`.
 pub mod duration_text {
     use std::time::Duration;
@@ -122,6 +124,32 @@ pub struct Retry {
     pub max: Duration,
     /// Take a random wait between half of the computed one and all of it.
     pub jitter: bool,
+    /// How an attempt must have ended for another to follow.
+    pub retry_on: Vec<RetryOn>,
+}
+
+/// An end of an attempt that another attempt may follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RetryOn {
+    /// The job returned an error that another attempt may cure, or panicked.
+    Failed,
+    /// It exceeded its time limit.
+    TimedOut,
+    /// Its process died.
+    Interrupted,
+}
+
+impl RetryOn {
+    /// Whether it names this state.
+    const fn names(self, state: RunState) -> bool {
+        matches!(
+            (self, state),
+            (Self::Failed, RunState::Failed)
+                | (Self::TimedOut, RunState::TimedOut)
+                | (Self::Interrupted, RunState::Interrupted)
+        )
+    }
 }
 
 impl Default for Retry {
@@ -132,11 +160,18 @@ impl Default for Retry {
             initial: Duration::from_secs(1),
             max: Duration::from_secs(60),
             jitter: true,
+            retry_on: vec![RetryOn::Failed, RetryOn::TimedOut, RetryOn::Interrupted],
         }
     }
 }
 
 impl Retry {
+    /// Whether another attempt follows the `made`th (from 1), which ended in this state.
+    #[must_use]
+    pub fn follows(&self, made: u32, state: RunState) -> bool {
+        made < self.attempts && self.retry_on.iter().any(|on| on.names(state))
+    }
+
     /// The wait after the `failed`th attempt (from 1). `random` decides the jitter.
     ///
     /// ```

@@ -76,11 +76,7 @@ impl Machine {
     }
 
     pub(super) fn claimed(&mut self, now: Now, run_id: RunId, receipt: &Receipt) {
-        let Receipt::Claimed(fence) = receipt else {
-            self.release_place(run_id);
-            self.forget(run_id);
-            return;
-        };
+        let Receipt::Claimed(fence) = receipt else { return self.forget(run_id) };
         let Some(run) = self.runs.get_mut(&run_id) else { return };
         let Some(schedule) = self.schedules.get(&run.record.schedule) else { return };
         run.phase = Phase::Running;
@@ -116,7 +112,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn take_place(&mut self, run_id: RunId) {
+    fn take_place(&mut self, run_id: RunId) {
         self.places += 1;
         let Some(run) = self.runs.get_mut(&run_id) else { return };
         let Some(schedule) = self.schedules.get_mut(&run.record.schedule) else { return };
@@ -128,10 +124,10 @@ impl Machine {
         }
     }
 
-    /// Frees a place and lets those that waited for it try again.
-    pub(super) fn release_place(&mut self, run_id: RunId) {
+    /// Frees the place of a run that holds one, and lets those that waited for it try again.
+    fn release_place(&mut self, run_id: RunId) {
+        let Some(run) = self.runs.get_mut(&run_id).filter(|run| run.phase != Phase::Queued) else { return };
         self.places -= 1;
-        let Some(run) = self.runs.get_mut(&run_id) else { return };
         let Some(schedule) = self.schedules.get_mut(&run.record.schedule) else { return };
         schedule.busy -= 1;
         self.backfilling -= usize::from(Class::of(&run.record) == Class::Backfill);
@@ -143,10 +139,14 @@ impl Machine {
         }
     }
 
-    /// Takes a run out of memory.
+    /// Takes a run out of memory, and its place from it.
     pub(super) fn forget(&mut self, run_id: RunId) {
+        self.release_place(run_id);
         let Some(run) = self.runs.remove(&run_id) else { return };
         self.later.remove(&(run.record.not_before, run_id));
+        if let Some(key) = &run.record.idempotency_key {
+            self.keys.remove(key);
+        }
         if let Some(at) = run.late {
             self.late.remove(&(at, run_id));
         }

@@ -17,7 +17,7 @@ use crate::policy::Overlap;
 use crate::query::{Hold, Upcoming};
 use crate::run::{Origin, Reason, RunRecord, RunState};
 use crate::spec::{ScheduleSpec, SpecError};
-use crate::store::{Intent, PruneCursor, Pruned};
+use crate::store::{Intent, PruneCursor, Pruned, Receipt};
 
 /// A request to run a schedule now.
 #[derive(Debug, Clone, PartialEq)]
@@ -184,6 +184,9 @@ pub enum Refusal {
         /// The open run.
         blocker: RunId,
     },
+    /// The idempotency key belongs to a run of another schedule.
+    #[error("this idempotency key was used for another schedule; choose one for each request")]
+    KeyTaken,
     /// The run is not open.
     #[error("the run is not queued or running")]
     NotOpen,
@@ -319,7 +322,37 @@ impl Machine {
         Ok(())
     }
 
+    /// Makes the run, unless one was made under the same key: then nothing happens, and its id is the answer.
     fn trigger(&mut self, now: Now, to: ReplyTo, request: TriggerRequest) -> Result<(), Refusal> {
+        self.known(&request.schedule)?;
+        let Some(key) = request.idempotency_key.clone() else { return self.trigger_new(now, to, request) };
+        let find = Intent::FindKey { schedule: request.schedule.clone(), key };
+        self.write_then(now, find, Vec::new(), Pending::Key(to, request));
+        Ok(())
+    }
+
+    pub(super) fn looked_up(&mut self, now: Now, to: ReplyTo, request: TriggerRequest, receipt: &Receipt) {
+        // Another request with the key may have been taken since.
+        let open = request.idempotency_key.as_ref().and_then(|key| self.keys.get(key)).copied();
+        let made = match (receipt, open) {
+            (Receipt::Existing(run_id), _) => {
+                self.effects.push(Effect::Reply(to, Ok(Reply::Run(*run_id))));
+                return;
+            }
+            (Receipt::Conflict, _) => Err(Refusal::KeyTaken),
+            (_, Some(run_id)) if self.runs.get(&run_id).is_some_and(|run| run.record.schedule == request.schedule) => {
+                self.write_then(now, Intent::Note, Vec::new(), Pending::Reply(to, Reply::Run(run_id)));
+                return;
+            }
+            (_, Some(_)) => Err(Refusal::KeyTaken),
+            (_, None) => self.trigger_new(now, to, request),
+        };
+        if let Err(refusal) = made {
+            self.effects.push(Effect::Reply(to, Err(refusal)));
+        }
+    }
+
+    fn trigger_new(&mut self, now: Now, to: ReplyTo, request: TriggerRequest) -> Result<(), Refusal> {
         self.admit(now, &request.schedule, request.queue)?;
         let run_id = self.ids.run_id(now.utc);
         let Some(schedule) = self.schedules.get(&request.schedule) else { return Err(Refusal::Conflict) };

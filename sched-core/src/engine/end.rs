@@ -19,12 +19,12 @@ const DROP_GRACE: Duration = Duration::from_secs(1);
 impl Machine {
     pub(super) fn ended(&mut self, now: Now, run_id: RunId, fence: Fence, outcome: Outcome, artifacts: Vec<Artifact>) {
         let Some(run) = self.runs.get(&run_id).filter(|run| run.record.fence == fence) else { return };
-        if run.phase == Phase::Abandoned {
-            self.release_place(run_id);
-            self.forget(run_id);
-            return;
+        match run.phase {
+            Phase::Running => self.settle_run(now, run_id, outcome, artifacts, false),
+            Phase::Abandoned => self.forget(run_id),
+            // The attempt was settled without its holder.
+            Phase::Queued | Phase::Claiming => {}
         }
-        self.settle_run(now, run_id, outcome, artifacts, false);
     }
 
     /// Applies the outcome of an attempt; `abandoned` when its task has not really ended.
@@ -64,7 +64,7 @@ impl Machine {
         match transition {
             Transition::Done(ending) => {
                 let ending = finish(ending);
-                let (record, held) = (run.record.clone(), run.phase != Phase::Queued);
+                let record = run.record.clone();
                 if abandoned {
                     run.phase = Phase::Abandoned;
                     if let Some(at) = run.overrun.take() {
@@ -73,9 +73,6 @@ impl Machine {
                 }
                 // The task of an abandoned run keeps its place until it ends.
                 if !abandoned {
-                    if held {
-                        self.release_place(run_id);
-                    }
                     self.forget(run_id);
                 }
                 let mut events = vec![finished_event(&record, &ending)];
@@ -93,9 +90,6 @@ impl Machine {
                 };
                 let mut record = run.record.clone();
                 (record.attempt, record.not_before, record.state) = (attempt, not_before, RunState::Queued);
-                if run.phase != Phase::Queued {
-                    self.release_place(run_id);
-                }
                 self.forget(run_id);
                 self.enqueue(record);
                 self.write(now, Intent::Requeue { run_id, fence, attempt, not_before, ending }, vec![event]);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::plan::{Step, plan};
+use super::plan::{Step, any_between, plan};
 use super::{Machine, OpenRange, Pending, Phase};
 use crate::clock::Now;
 use crate::event::Event;
@@ -22,8 +22,12 @@ struct Draft {
 }
 
 impl Machine {
+    pub(super) const fn can_plan(&self) -> bool {
+        self.store_failing.is_none() && self.draining.is_none()
+    }
+
     pub(super) fn fire_due(&mut self, now: Now) {
-        if self.store_failing.is_some() || self.draining.is_some() {
+        if !self.can_plan() {
             return;
         }
         while let Some((at, name)) = self.due.first().filter(|(at, _)| *at <= now.utc).cloned() {
@@ -80,11 +84,21 @@ impl Machine {
     }
 
     /// Writes what was decided, and moves the cursor with it.
-    fn write_plan(&mut self, now: Now, name: &ScheduleName, (from, to): (DateTime<Utc>, DateTime<Utc>), draft: Draft) {
+    fn write_plan(
+        &mut self,
+        now: Now,
+        name: &ScheduleName,
+        (from, to): (DateTime<Utc>, DateTime<Utc>),
+        mut draft: Draft,
+    ) {
         let Some(schedule) = self.schedules.get_mut(name) else { return };
         schedule.row.cursor = to;
-        while schedule.ahead.first().is_some_and(|at| *at <= to) {
+        while let Some(at) = schedule.ahead.first().copied().filter(|at| *at <= to) {
             schedule.ahead.pop_first();
+            // No range goes on past a fire that has run.
+            if let Some(range) = schedule.range.take_if(|range| range.record.until < at) {
+                draft.events.push(range_event(&range.record, true));
+            }
         }
         let ranges = draft.ranges.into_values().collect();
         let intent = Intent::Plan { schedule: name.clone(), expected: from, cursor: to, ranges, runs: draft.runs };
@@ -118,7 +132,10 @@ impl Machine {
     ) {
         let Some(schedule) = self.schedules.get_mut(name) else { return };
         let version = schedule.row.version;
-        let same = |r: &RangeRecord| (r.state, r.reason, r.blocker, r.version) == (state, reason, blocker, version);
+        let same = |r: &RangeRecord| {
+            (r.state, r.reason, r.blocker, r.version) == (state, reason, blocker, version)
+                && !any_between(&schedule.ahead, r.until, from)
+        };
         if let Some(range) = schedule.range.as_mut().filter(|range| same(&range.record)) {
             range.record.until = until;
             range.record.count += count;
@@ -187,6 +204,9 @@ impl Machine {
         };
         let name = follows.then(|| open.record.schedule.clone());
         let run_id = open.record.run_id;
+        if let Some(key) = &open.record.idempotency_key {
+            self.keys.insert(key.clone(), run_id);
+        }
         self.runs.insert(run_id, open);
         self.line_up(run_id);
         if let Some(name) = name {

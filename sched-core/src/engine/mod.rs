@@ -124,6 +124,7 @@ pub enum Effect {
 #[derive(Debug)]
 enum Pending {
     Claim(RunId),
+    Key(ReplyTo, TriggerRequest),
     Reply(ReplyTo, Reply),
     Plan(ScheduleName),
     Ahead,
@@ -196,6 +197,8 @@ pub struct Machine {
     ids: IdSource,
     schedules: HashMap<ScheduleName, Schedule>,
     runs: HashMap<RunId, OpenRun>,
+    /// Open runs by the keys of who asked for them.
+    keys: HashMap<String, RunId>,
     due: BTreeSet<(DateTime<Utc>, ScheduleName)>,
     later: BTreeSet<(DateTime<Utc>, RunId)>,
     ready: BTreeSet<Turn>,
@@ -256,7 +259,7 @@ impl Machine {
     pub fn wake_after(&self, now: Now) -> Option<Duration> {
         let until = |at: DateTime<Utc>| (at - now.utc).to_std().unwrap_or(Duration::ZERO);
         let can_claim = self.can_claim();
-        let due = self.due.first().filter(|_| self.store_failing.is_none()).map(|(at, _)| until(*at));
+        let due = self.due.first().filter(|_| self.can_plan()).map(|(at, _)| until(*at));
         let ready = self.later.first().filter(|_| can_claim).map(|(at, _)| until(*at));
         let expiry = self.expiries.first().map(|(at, _)| until(*at));
         let deadline = self.deadlines.first().map(|(at, _)| at.saturating_sub(now.mono));
@@ -279,6 +282,7 @@ impl Machine {
     fn written(&mut self, now: Now, token: Token, receipt: &Receipt) {
         match self.pending.remove(&token) {
             Some(Pending::Claim(run_id)) => self.claimed(now, run_id, receipt),
+            Some(Pending::Key(to, request)) => self.looked_up(now, to, request, receipt),
             Some(Pending::Reply(to, reply)) => {
                 let answer = match receipt {
                     Receipt::Conflict => {

@@ -1,6 +1,7 @@
 //! Which fires in (cursor, now] run, and which do not. Pure.
 
 use std::collections::BTreeSet;
+use std::ops::Bound;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -68,13 +69,13 @@ pub(crate) fn plan(
     let mut plan = Plan { steps: Vec::new(), cursor: cursor.max(now), more };
     if let Some(reason) = hold {
         for fire in &due {
-            plan.gap(*fire, RunState::Skipped, reason);
+            plan.gap(*fire, RunState::Skipped, reason, ahead);
         }
     } else {
         let keep_back = if more { misfire.max as usize } else { 0 };
         let decided = due.len() - keep_back.min(due.len());
         due.truncate(decided);
-        decide(&mut plan, &due, now, misfire);
+        decide(&mut plan, &due, now, misfire, ahead);
     }
     if more {
         plan.cursor = due.last().copied().unwrap_or(cursor);
@@ -82,7 +83,13 @@ pub(crate) fn plan(
     plan
 }
 
-fn decide(plan: &mut Plan, due: &[DateTime<Utc>], now: DateTime<Utc>, misfire: &Misfire) {
+fn decide(
+    plan: &mut Plan,
+    due: &[DateTime<Utc>],
+    now: DateTime<Utc>,
+    misfire: &Misfire,
+    ahead: &BTreeSet<DateTime<Utc>>,
+) {
     let window = TimeDelta::from_std(misfire.window).unwrap_or(TimeDelta::MAX);
     let total = due.len();
     for (index, &at) in due.iter().enumerate() {
@@ -100,16 +107,23 @@ fn decide(plan: &mut Plan, due: &[DateTime<Utc>], now: DateTime<Utc>, misfire: &
             }
         };
         match missed {
-            Some(reason) => plan.gap(at, RunState::Missed, reason),
+            Some(reason) => plan.gap(at, RunState::Missed, reason, ahead),
             None => plan.steps.push(Step::Run { at, late: lateness > LATE }),
         }
     }
 }
 
+/// Whether a fire that has run lies between two others, so that one range cannot count both.
+pub(super) fn any_between(ahead: &BTreeSet<DateTime<Utc>>, from: DateTime<Utc>, until: DateTime<Utc>) -> bool {
+    ahead.range((Bound::Excluded(from), Bound::Excluded(until))).next().is_some()
+}
+
 impl Plan {
-    fn gap(&mut self, at: DateTime<Utc>, state: RunState, reason: Reason) {
+    fn gap(&mut self, at: DateTime<Utc>, state: RunState, reason: Reason, ahead: &BTreeSet<DateTime<Utc>>) {
         match self.steps.last_mut() {
-            Some(Step::Gap { until, count, state: s, reason: r, .. }) if *s == state && *r == reason => {
+            Some(Step::Gap { until, count, state: s, reason: r, .. })
+                if *s == state && *r == reason && !any_between(ahead, *until, at) =>
+            {
                 *until = at;
                 *count += 1;
             }

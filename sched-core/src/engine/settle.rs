@@ -94,7 +94,7 @@ pub(crate) fn settle(
         }
         None => {}
     }
-    if !retryable || attempt >= spec.retry.attempts || spec.delivery == Delivery::AtMostOnce {
+    if !retryable || !spec.retry.follows(attempt, ending.state) || spec.delivery == Delivery::AtMostOnce {
         return Transition::Done(ending);
     }
     let wait = wait.unwrap_or_else(|| spec.retry.wait(attempt, random));
@@ -142,6 +142,19 @@ mod tests {
     fn a_lost_attempt_counts_and_is_tried_again_at_once_while_one_is_left() {
         assert_eq!(check(2, 1, Outcome::Lost, None), (RunState::Interrupted, Some(0)));
         assert_eq!(check(1, 1, Outcome::Lost, None), (RunState::Interrupted, None));
+    }
+
+    #[test]
+    fn only_the_ends_that_the_policy_names_are_tried_again() {
+        let mut spec = spec(3);
+        spec.retry.retry_on = vec![crate::policy::RetryOn::TimedOut];
+        let again = |outcome, cause| {
+            matches!(settle(&spec, 1, outcome, cause, DateTime::UNIX_EPOCH, 0), Transition::Again { .. })
+        };
+        assert!(!again(Outcome::Failed(JobError::new("no")), None));
+        assert!(!again(Outcome::Lost, None));
+        assert!(again(Outcome::Stopped(JobError::new("stopped")), Some(StopCause::Timeout)));
+        assert!(again(Outcome::Stopped(JobError::new("stopped")), Some(StopCause::Shutdown)), "a drain is no end");
     }
 
     #[test]

@@ -49,6 +49,7 @@ impl Machine {
             config,
             schedules: Default::default(),
             runs: Default::default(),
+            keys: Default::default(),
             due: Default::default(),
             later: Default::default(),
             ready: Default::default(),
@@ -210,9 +211,10 @@ impl Machine {
             }
         }
         self.unfollow(name);
-        if let Some(schedule) = self.schedules.get_mut(name) {
-            schedule.row.retired = true;
-        }
+        let Some(schedule) = self.schedules.get_mut(name) else { return };
+        schedule.row.retired = true;
+        // After a step back the cursor may lie ahead: what is decided up to there stays its own.
+        let at = schedule.row.cursor.max(now.utc);
         self.reindex(name);
         let event = Event::ScheduleChanged {
             schedule: name.clone(),
@@ -221,7 +223,7 @@ impl Machine {
             by: by.to_owned(),
             reason: None,
         };
-        self.write(now, Intent::Retire { schedule: name.clone(), at: now.utc }, vec![event]);
+        self.write(now, Intent::Retire { schedule: name.clone(), at }, vec![event]);
     }
 
     /// Makes the schedules and limits the wanted ones; gives what changed. A schedule that cannot work changes nothing.

@@ -96,6 +96,11 @@ impl Inner {
                 self.insert(run);
                 Receipt::Applied
             }
+            Intent::FindKey { schedule, key } => match self.keys.get(key).and_then(|run_id| self.runs.get(run_id)) {
+                None => Receipt::Applied,
+                Some(run) if run.schedule == *schedule => Receipt::Existing(run.run_id),
+                Some(_) => Receipt::Conflict,
+            },
             Intent::Claim { run_id, attempt, node, at } => {
                 let fence = self.fence + 1;
                 match self.runs.get_mut(run_id) {

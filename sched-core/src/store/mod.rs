@@ -113,6 +113,14 @@ pub enum Intent {
     },
     /// Enqueues a run that is no fire. An idempotency key already used gives [`Receipt::Existing`].
     Enqueue(RunRecord),
+    /// Changes nothing; [`Receipt::Existing`] names the run made under an idempotency key, [`Receipt::Conflict`] says
+    /// that it is another schedule's.
+    FindKey {
+        /// The schedule.
+        schedule: ScheduleName,
+        /// The key.
+        key: String,
+    },
     /// Starts an attempt of a queued run under a new fence.
     Claim {
         /// The run.

@@ -51,6 +51,37 @@ fn given_the_clock_steps_back_then_nothing_fires_twice_and_a_long_step_calls_for
 }
 
 #[test]
+fn given_the_clock_went_back_when_the_schedule_changes_or_goes_then_what_ran_before_is_still_accounted() {
+    for (back_to, changed) in [("02:20", true), ("02:20", false), ("00:20", true), ("00:20", false)] {
+        let mut bench = start("2026-01-01T00:10:00Z", &[every("h", HOUR)]);
+        bench.advance(3 * HOUR);
+        bench.set_clock(at(&format!("2026-01-01T{back_to}:00Z")));
+        let wanted = if changed { vec![every("h", 2 * HOUR)] } else { vec![] };
+        crate::reconcile::apply(&mut bench, &wanted, 2).unwrap();
+        bench.advance(6 * HOUR);
+        crate::reconcile::apply(&mut bench, &[every("h", HOUR)], 2).unwrap();
+        bench.advance(2 * HOUR);
+        assert_eq!(bench.started()[..3], ["01", "02", "03"].map(|hour| format!("h 2026-01-01T{hour}:00:00Z")));
+        audited(&bench);
+    }
+}
+
+#[test]
+fn given_fires_that_ran_before_the_clock_went_back_then_no_range_counts_them_again() {
+    let mut bench = start("2026-01-01T00:30:00Z", &[every("h", HOUR)]);
+    bench.advance(3 * HOUR);
+    bench.set_clock(at("2026-01-01T00:40:00Z"));
+    let pause = Command::Pause { schedule: "h".parse().unwrap(), by: "t".into(), reason: "r".into() };
+    bench.command(pause).unwrap();
+    bench.advance(5 * HOUR);
+    bench.command(Command::Resume { schedule: "h".parse().unwrap(), by: "t".into() }).unwrap();
+    audited(&bench);
+    let paused = |line: &String| line.contains("paused");
+    let ranges: Vec<_> = bench.ledger().into_iter().filter(paused).collect();
+    assert_eq!(ranges, ["h 2026-01-01T04:00:00Z..2026-01-01T05:00:00Z 2x skipped (paused)"]);
+}
+
+#[test]
 fn given_a_clock_a_year_ahead_when_it_is_set_right_then_the_next_fires_are_normal_and_nothing_runs_twice() {
     let mut bench = start("2026-01-01T00:30:00Z", &[every("h", HOUR)]);
     bench.set_clock(at("2027-01-01T00:30:00Z"));

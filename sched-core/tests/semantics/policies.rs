@@ -202,6 +202,26 @@ fn given_an_idempotency_key_when_asked_twice_then_there_is_one_run() {
 }
 
 #[test]
+fn given_a_key_whose_run_goes_on_when_asked_again_then_it_is_that_run_and_it_is_not_cancelled_for_itself() {
+    for overlap in [Overlap::Skip, Overlap::CancelRunning, Overlap::Allow] {
+        let specs = [every("h", HOUR).with_overlap(overlap), every("other", HOUR)];
+        let mut bench = Bench::start_with(MemoryStore::new(), at("2026-01-01T00:10:00Z"), &specs, |_| ok(MINUTE));
+        let request = |name: &str| TriggerRequest {
+            idempotency_key: Some("k".into()),
+            ..TriggerRequest::new(name.parse().unwrap(), "t")
+        };
+        let first = bench.command(Command::Trigger(request("h")));
+        assert!(matches!(first, Ok(Reply::Run(_))));
+        assert_eq!(bench.command(Command::Trigger(request("h"))), first);
+        assert_eq!(bench.command(Command::Trigger(request("other"))), Err(Refusal::KeyTaken));
+        bench.advance(2 * MINUTE);
+        assert_eq!(bench.ledger(), ["h manual succeeded"], "{overlap:?}");
+        bench.advance(HOUR);
+        assert_eq!(bench.started().len(), 3, "the place of the run is free again: {:?}", bench.started());
+    }
+}
+
+#[test]
 fn given_an_unknown_schedule_then_the_refusal_names_a_near_one() {
     let mut bench = Bench::start(MemoryStore::new(), at("2026-01-01T00:10:00Z"), &[every("brief", HOUR)]);
     let refusal = bench.command(Command::Trigger(TriggerRequest::new("breif".parse().unwrap(), "t"))).unwrap_err();

@@ -8,7 +8,7 @@ use sched_core::{ChangeKind, MemoryStore, OnStart, Overlap, Refusal, ScheduleSpe
 
 use crate::{HOUR, MINUTE, at, audited, every, ok, start};
 
-fn apply(
+pub(crate) fn apply(
     bench: &mut Bench<MemoryStore>,
     schedules: &[ScheduleSpec],
     pair: usize,

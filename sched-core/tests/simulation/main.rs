@@ -1,7 +1,8 @@
 //! The production machine in simulated worlds, judged by a plain model of the rules that shares no code with it.
 //!
-//! `SIMULATION_SEEDS=1000000 cargo test --release -p sched-core --all-features --test simulation -- --nocapture` is the
-//! long form; `SIMULATION_FIRST=N` begins at another seed. A failing seed prints the shortest scenario that fails.
+//! `SIMULATION_SEEDS=1000000 SIMULATION_SQLITE_SEEDS=10000 cargo test --release -p sched-core --all-features --test
+//! simulation -- --nocapture` is the long form; `SIMULATION_FIRST=N` begins at another seed. A failing seed prints the
+//! shortest scenario that fails, and what happened in it.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
@@ -14,31 +15,40 @@ use std::collections::BTreeMap;
 
 use bugs::Bug;
 use scenario::Scenario;
-use sched_core::{MemoryStore, SqliteStore};
+use sched_core::{MemoryStore, SqliteStore, Store};
 use world::{Fault, World};
 
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().unwrap())
 }
 
-fn play(scenario: &Scenario, bug: Option<Bug>) -> Result<(usize, String), Fault> {
-    let seen = World::new(scenario.clone(), bug, MemoryStore::new(), |store| store).play()?;
-    model::check(&seen)?;
-    Ok((seen.starts, seen.trace))
+/// What a world comes to: how many attempts it started, and what happened; or its fault, and what happened before.
+type Played = Result<(usize, String), (Fault, String)>;
+
+fn play_on<S: Store>(scenario: &Scenario, bug: Option<Bug>, store: S, reopen: fn(S) -> S) -> Played {
+    let seen = World::new(scenario.clone(), bug, store, reopen).play()?;
+    match model::check(&seen) {
+        Ok(()) => Ok((seen.starts, seen.trace)),
+        Err(fault) => Err((fault, seen.trace)),
+    }
+}
+
+fn play(scenario: &Scenario, bug: Option<Bug>) -> Played {
+    play_on(scenario, bug, MemoryStore::new(), |store| store)
 }
 
 /// Leaves out of a failing scenario whatever is not needed for it to fail.
-fn shortest(mut scenario: Scenario, bug: Option<Bug>) -> Scenario {
-    while let Some(less) = scenario.shorter().into_iter().find(|less| play(less, bug).is_err()) {
+fn shortest(mut scenario: Scenario) -> Scenario {
+    while let Some(less) = scenario.shorter().into_iter().find(|less| play(less, None).is_err()) {
         scenario = less;
     }
     scenario
 }
 
 fn explain(seed: u64, fault: &str) -> String {
-    let short = shortest(Scenario::from_seed(seed), None);
-    let now = play(&short, None).expect_err("it failed a moment ago");
-    format!("seed {seed}: {fault}\nthe shortest scenario that fails: {short:?}\nwith: {now}")
+    let short = shortest(Scenario::from_seed(seed));
+    let (now, trace) = play(&short, None).expect_err("it failed a moment ago");
+    format!("seed {seed}: {fault}\n{trace}the shortest scenario that fails: {short:?}\nwith: {now}")
 }
 
 /// Plays seeds on all cores; gives how many attempts were started.
@@ -49,7 +59,7 @@ fn campaign(first: u64, seeds: u64) -> usize {
         for seed in (first..first + seeds).filter(|seed| seed % cores == core) {
             match play(&Scenario::from_seed(seed), None) {
                 Ok((started, _)) => starts += started,
-                Err(fault) => panic!("{}", explain(seed, &fault)),
+                Err((fault, _)) => panic!("{}", explain(seed, &fault)),
             }
         }
         starts
@@ -70,20 +80,21 @@ fn every_seed_does_what_the_rules_say() {
 #[test]
 fn every_seed_does_the_same_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
-    for seed in 1..=number("SIMULATION_SQLITE_SEEDS", 200) {
+    let seeds = number("SIMULATION_SQLITE_SEEDS", 200);
+    for seed in 1..=seeds {
         let scenario = Scenario::from_seed(seed);
-        let store = SqliteStore::open(folder.path().join(format!("{seed}.db"))).unwrap();
+        let path = folder.path().join(format!("{seed}.db"));
         let reopen = |store: SqliteStore| {
             let path = store.path().to_path_buf();
             drop(store);
             SqliteStore::open(path).unwrap()
         };
-        let seen = World::new(scenario.clone(), None, store, reopen)
-            .play()
-            .unwrap_or_else(|fault| panic!("seed {seed}: {fault}"));
-        model::check(&seen).unwrap_or_else(|fault| panic!("seed {seed}: {fault}"));
-        assert_eq!(Ok((seen.starts, seen.trace)), play(&scenario, None), "seed {seed}: both stores tell one story");
+        let played = play_on(&scenario, None, SqliteStore::open(&path).unwrap(), reopen);
+        let (starts, trace) = played.unwrap_or_else(|(fault, trace)| panic!("seed {seed}: {fault}\n{trace}"));
+        assert_eq!(Ok((starts, trace)), play(&scenario, None), "seed {seed}: both stores tell one story");
+        std::fs::remove_file(path).unwrap();
     }
+    println!("seeds 1 to {seeds}: SQLite and memory tell one story");
 }
 
 #[test]
@@ -101,21 +112,10 @@ fn every_planted_bug_is_caught_within_a_thousand_seeds() {
     let mut caught = BTreeMap::new();
     for bug in Bug::ALL {
         let found = (1..=1000).find_map(|seed| Some((seed, play(&Scenario::from_seed(seed), Some(bug)).err()?)));
-        let (seed, fault) = found.unwrap_or_else(|| panic!("{bug:?} is not caught within 1,000 seeds"));
+        let (seed, (fault, _)) = found.unwrap_or_else(|| panic!("{bug:?} is not caught within 1,000 seeds"));
         caught.insert(format!("{bug:?}"), (seed, fault.lines().next().unwrap_or_default().to_owned()));
     }
     for (bug, (seed, fault)) in caught {
         println!("{bug}: seed {seed}: {fault}");
     }
-}
-
-#[test]
-#[ignore = "prints"]
-fn one() {
-    let short = shortest(Scenario::from_seed(number("SIMULATION_FIRST", 1)), None);
-    let mut world = World::new(short.clone(), None, MemoryStore::new(), |store| store);
-    world.loud = true;
-    println!("{short:?}");
-    let seen = world.play();
-    println!("{:?}", seen.and_then(|seen| model::check(&seen)));
 }

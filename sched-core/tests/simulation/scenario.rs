@@ -39,7 +39,7 @@ pub(crate) struct Plain {
     pub(crate) on_start: bool,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Action {
     /// The process dies at this effect from now, and comes back later (in milliseconds).
     Crash {
@@ -184,7 +184,7 @@ fn action(random: &mut Random, at: u64, count: usize) -> Vec<(u64, Action)> {
         0..=4 => vec![(at, Action::Crash { effects: random.below(40), down })],
         5 => vec![(at, Action::Shutdown { grace: random.pick(&[1, 5, 60]), down })],
         6 => vec![(at, Action::Step(random.pick(&[2, 90, 1800, 9000])))],
-        7 if random.below(2) == 0 => vec![(at, Action::Step(-random.pick(&[2, 600, 3000])))],
+        7 if random.below(2) == 0 => vec![(at, Action::Step(-random.pick(&[2, 600, 3000, 9000])))],
         7 | 8 => vec![(at, Action::StoreFails(random.pick(&[1, 60, 1500])))],
         9 | 10 => vec![(at, Action::Pause(of)), (later(random, 4 * HOUR), Action::Resume(of))],
         11 => vec![(at, Action::Dispatch(false)), (later(random, 2 * HOUR), Action::Dispatch(true))],

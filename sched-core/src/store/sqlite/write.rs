@@ -58,6 +58,19 @@ pub(super) fn apply(tx: &Transaction<'_>, intent: &Intent) -> Result<Receipt> {
             insert_run(tx, schedule_id(tx, &run.schedule)?, run)?;
             Ok(Receipt::Applied)
         }
+        Intent::FindKey { schedule, key } => {
+            let found = tx
+                .prepare_cached(
+                    "SELECT run_id, schedule = (SELECT id FROM schedules WHERE name = ?2) FROM runs WHERE idempotency = ?1",
+                )?
+                .query_row([key, schedule.as_str()], |row| Ok((row.get::<_, Id>(0)?, row.get::<_, bool>(1)?)))
+                .optional()?;
+            Ok(match found {
+                None => Receipt::Applied,
+                Some((id, true)) => Receipt::Existing(RunId::from_uuid(id.0)),
+                Some((_, false)) => Receipt::Conflict,
+            })
+        }
         Intent::Claim { run_id, attempt, node, at } => {
             let fence = last_fence(tx)? + 1;
             let claimed = tx

@@ -163,14 +163,17 @@ impl Machine {
             schedule.open.remove(&run_id);
             if let Some(turn) = run.turn {
                 let group = schedule.row.spec.group.as_ref().and_then(|name| self.groups.get_mut(name));
-                let parked = schedule.waiting.remove(&turn);
-                if self.ready.remove(&turn) && !parked {
-                    // It may have held the turn of one that waits behind it.
+                // Those that wait behind it for the schedule, or for the group, may be next.
+                if !schedule.waiting.remove(&turn) {
                     self.ready.extend(schedule.waiting.pop_first());
-                    self.ready.extend(group.and_then(|group| group.waiting.pop_first()));
-                } else if let Some(group) = group {
-                    group.waiting.remove(&turn);
                 }
+                if let Some(group) = group
+                    && !group.waiting.remove(&turn)
+                    && self.ready.contains(&turn)
+                {
+                    self.ready.extend(group.waiting.pop_first());
+                }
+                self.ready.remove(&turn);
             }
             if schedule.follows_runs() {
                 self.reindex(&run.record.schedule);

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use sched_core::{
-    Event, HistoryFilter, HistoryRow, MisfirePolicy, On, Origin, Outcome, Overlap, Query, RangeRecord, Reason, RunId,
-    RunRecord, RunState, ScheduleChange, Seq, Store, TriggerKind,
+    Event, HistoryFilter, HistoryRow, MisfirePolicy, On, Origin, Outcome, Overlap, Query, RangeRecord, Reason, RetryOn,
+    RunId, RunRecord, RunState, ScheduleChange, Seq, Store, TriggerKind,
 };
 
 use crate::scenario::Plain;
@@ -393,6 +393,7 @@ fn each_run<S>(seen: &Seen<S>, runs: &[&RunRecord]) -> Result<(), Fault> {
             Some(Outcome::Panicked(_)) => true,
             _ => false,
         };
+        let left = run.attempt < plain.attempts && !plain.at_most_once;
         let wrong = match (run.state, run.reason) {
             (RunState::Queued | RunState::Running, _) => Some("is open after all has calmed down"),
             (RunState::Succeeded, _) if !matches!(last, Some(Outcome::Succeeded(_))) => {
@@ -401,7 +402,16 @@ fn each_run<S>(seen: &Seen<S>, runs: &[&RunRecord]) -> Result<(), Fault> {
             (RunState::Failed, _) if matches!(last, Some(Outcome::Succeeded(_)) | None) => {
                 Some("failed, its job did not")
             }
-            (RunState::Failed, _) if retryable && run.attempt < plain.attempts => Some("has attempts left and failed"),
+            (RunState::Failed, _) if retryable && left && plain.retry_on.contains(&RetryOn::Failed) => {
+                Some("has attempts left and failed")
+            }
+            // One that ignored its end is not tried again before it is gone.
+            (RunState::TimedOut, _) if left && !run.abandoned && plain.retry_on.contains(&RetryOn::TimedOut) => {
+                Some("has attempts left and timed out")
+            }
+            (RunState::Interrupted, Some(Reason::Lost)) if left && plain.retry_on.contains(&RetryOn::Interrupted) => {
+                Some("has attempts left and was lost")
+            }
             (RunState::Cancelled, Some(Reason::Requested)) if !seen.cancelled.contains(&run.run_id) => {
                 Some("was cancelled, and nobody asked")
             }

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use sched_core::testing::Random;
 use sched_core::{
-    Backoff, Delivery, Misfire, MisfirePolicy, On, OnStart, Overlap, Retry, ScheduleSpec, TriggerKind, TriggerSpec,
+    Backoff, Delivery, Misfire, MisfirePolicy, On, OnStart, Overlap, Retry, RetryOn, ScheduleSpec, TriggerKind,
+    TriggerSpec,
 };
+
+const ALL_ENDS: &[RetryOn] = &[RetryOn::Failed, RetryOn::TimedOut, RetryOn::Interrupted];
 
 pub(crate) const MINUTE: u64 = 60;
 pub(crate) const HOUR: u64 = 3600;
@@ -33,6 +36,7 @@ pub(crate) struct Plain {
     pub(crate) overlap: Overlap,
     pub(crate) attempts: u32,
     pub(crate) wait: u64,
+    pub(crate) retry_on: &'static [RetryOn],
     pub(crate) timeout: u64,
     pub(crate) at_most_once: bool,
     pub(crate) grouped: bool,
@@ -95,6 +99,7 @@ impl Plain {
             initial: Duration::from_secs(self.wait),
             max: Duration::from_secs(self.wait),
             jitter: false,
+            retry_on: self.retry_on.to_vec(),
         };
         spec.timeout = Duration::from_secs(self.timeout);
         spec.delivery = if self.at_most_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
@@ -173,6 +178,7 @@ fn plain(random: &mut Random, index: usize) -> Plain {
         at_most_once,
         grouped: random.below(2) == 0,
         on_start: random.below(8) == 0,
+        retry_on: random.pick(&[ALL_ENDS, ALL_ENDS, &[RetryOn::Failed], &[RetryOn::TimedOut, RetryOn::Interrupted]]),
     }
 }
 

@@ -87,6 +87,7 @@ pub(crate) struct Seen<S> {
     /// When a process ended.
     pub(crate) deaths: BTreeSet<DateTime<Utc>>,
     pub(crate) cancelled: BTreeSet<RunId>,
+    /// Whether a process ended that had not drained, or had not written all.
     pub(crate) crashed: bool,
     pub(crate) trace: String,
     pub(crate) starts: usize,
@@ -367,7 +368,6 @@ impl<S: Store> World<S> {
 
     /// The process dies: a part of what waits to be written may have been.
     fn die(&mut self, lost: Vec<Write>, down: u64) {
-        self.seen.crashed = true;
         self.seen.trace.push_str("died\n");
         self.crash = None;
         let written = self.random.below(self.queue.len() as u64 + 1) as usize;
@@ -379,6 +379,7 @@ impl<S: Store> World<S> {
     }
 
     fn end_life(&mut self, lost: Vec<Write>, down: u64) {
+        self.seen.crashed |= !self.drained || !lost.is_empty();
         for write in lost {
             if let Intent::Plan { schedule, expected, cursor, .. } = write.intent {
                 let (schedule, decided) = (schedule.to_string(), write.at);

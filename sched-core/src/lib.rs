@@ -17,7 +17,7 @@ pub mod heartbeat;
 mod id;
 mod job;
 mod policy;
-mod process;
+pub mod process;
 mod query;
 mod registry;
 mod run;

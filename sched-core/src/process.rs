@@ -1,37 +1,60 @@
-//! Processes that outlived the scheduler that started them.
+//! Processes that outlived the attempt, or the scheduler, that started them.
 //!
 //! Must not know: jobs.
 
+#[cfg(target_os = "linux")]
+use std::collections::BTreeSet;
+
 use crate::id::RunId;
 
-/// Kills every process whose environment bears one of these runs' `SCHED_RUN_ID`; gives their number. Such a
-/// process belongs to an attempt that is settled as lost: going on, it would run beside the next attempt.
+/// Looking again finds what was forked while the last look was under way; more looks than these are a fork bomb's.
+#[cfg(target_os = "linux")]
+const LOOKS: usize = 10;
+
+/// Kills every process whose environment bears one of these runs' `SCHED_RUN_ID`, until none is found; gives their
+/// number. Such a process belongs to an attempt that is over: going on, it would run beside the next one.
 ///
 /// A process is named by a handle (pidfd_open(2)) while it is looked at, so a recycled PID is never signalled.
 /// On other systems than Linux nothing is swept.
 #[cfg(target_os = "linux")]
-pub(crate) fn sweep(runs: &[RunId]) -> usize {
-    use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-
+#[must_use]
+pub fn sweep(runs: &[RunId]) -> usize {
+    let mut killed = BTreeSet::new();
     if runs.is_empty() {
         return 0;
     }
-    let marks: Vec<Vec<u8>> = runs.iter().map(|run| format!("SCHED_RUN_ID={run}").into_bytes()).collect();
-    let Ok(entries) = std::fs::read_dir("/proc") else { return 0 };
-    let mut swept = 0;
-    for entry in entries.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| Pid::from_raw(name.parse().ok()?)) else { continue };
-        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-        let Ok(environment) = std::fs::read(entry.path().join("environ")) else { continue };
-        let ours = environment.split(|byte| *byte == 0).any(|variable| marks.iter().any(|mark| mark == variable));
-        if ours && pidfd_send_signal(&process, Signal::KILL).is_ok() {
-            swept += 1;
+    for _ in 0..LOOKS {
+        let before = killed.len();
+        killed.extend(kill_marked(runs));
+        if killed.len() == before {
+            break;
         }
     }
-    swept
+    killed.len()
+}
+
+#[cfg(target_os = "linux")]
+fn kill_marked(runs: &[RunId]) -> Vec<u32> {
+    use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+    let marks: Vec<Vec<u8>> = runs.iter().map(|run| format!("SCHED_RUN_ID={run}").into_bytes()).collect();
+    let Ok(entries) = std::fs::read_dir("/proc").map(|entries| entries.flatten()) else { return Vec::new() };
+    let marked = |path: &std::path::Path| {
+        let environment = std::fs::read(path.join("environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| marks.iter().any(|mark| mark == variable))
+    };
+    let kill = |entry: std::fs::DirEntry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let process = pidfd_open(Pid::from_raw(pid.try_into().ok()?)?, PidfdFlags::empty()).ok()?;
+        // A scheduler that was started by a job bears its mark.
+        let theirs = pid != std::process::id() && marked(&entry.path());
+        (theirs && pidfd_send_signal(&process, Signal::KILL).is_ok()).then_some(pid)
+    };
+    entries.filter_map(kill).collect()
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn sweep(_: &[RunId]) -> usize {
+#[must_use]
+pub fn sweep(_: &[RunId]) -> usize {
     0
 }

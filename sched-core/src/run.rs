@@ -309,6 +309,23 @@ impl HistoryRow {
             Self::Range(range) => range.state,
         }
     }
+
+    /// In one line, for people: what a run came to, or why fires did not run and which run stood in their way.
+    #[must_use]
+    pub fn note(&self) -> String {
+        match self {
+            Self::Run(run) => {
+                let told = run.error.as_deref().or(run.summary.as_deref()).and_then(|text| text.lines().next());
+                let reason = run.reason.map(Reason::explain);
+                told.or(reason).unwrap_or_default().to_owned()
+            }
+            Self::Range(range) => {
+                let blocker = range.blocker.map_or(String::new(), |run| format!(": run {run}"));
+                let after_all = if range.superseded { "; run later after all" } else { "" };
+                format!("{}{blocker}{after_all}", range.reason.explain())
+            }
+        }
+    }
 }
 
 /// How one attempt ended, as the runner saw it. A failed run is an outcome, not an error.

@@ -68,15 +68,15 @@ fn line(row: &HistoryRow) -> Value {
             "origin": run.origin,
             "state": run.state,
             "duration": run.duration_text(),
-            "note": run.error.as_ref().or(run.summary.as_ref()),
+            "note": row.note(),
         }),
         HistoryRow::Range(range) => json!({
             "schedule": range.schedule,
             "at": text(range.until),
-            "origin": format!("{} fires", range.count),
+            "origin": if range.count == 1 { "1 fire".to_owned() } else { format!("{} fires", range.count) },
             "state": range.state,
             "duration": Value::Null,
-            "note": range.reason.explain(),
+            "note": row.note(),
         }),
     }
 }

@@ -19,6 +19,8 @@ use crate::JobEnv;
 
 /// What a program gets between TERM and KILL.
 const TERM_GRACE: Duration = Duration::from_secs(2);
+/// Pipes that are still open so long after the program's end are held by someone who left its group.
+const PIPE_GRACE: Duration = Duration::from_millis(500);
 /// A longer line is cut.
 const LINE_LIMIT: u64 = 64 * 1024;
 /// The last lines that the record keeps.
@@ -186,6 +188,16 @@ impl Job for Command {
         let (status, cancelled) = Self::ended(ctx, &mut child, &group).await;
         // Nothing of the group stays, so the pipes close.
         drop(group);
+        let closed = tokio::time::timeout(PIPE_GRACE, async { while pipes.join_next().await.is_some() {} }).await;
+        if cancelled || closed.is_err() {
+            let run_id = ctx.run_id();
+            let swept = tokio::task::spawn_blocking(move || sched_core::process::sweep(&[run_id])).await;
+            if let Ok(swept) = swept
+                && swept > 0
+            {
+                ctx.log(format!("({swept} processes that had left the program's group were killed)")).await;
+            }
+        }
         pipes.join_all().await;
         let status = status?;
         let tail: Vec<String> = tail.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();

@@ -131,6 +131,21 @@ async fn a_cancelled_command_is_stopped_with_its_children_even_if_they_ignore_te
     assert!(!Path::new(&format!("/proc/{pid}")).exists());
 }
 
+/// Whether a process is there, and no zombie.
+fn lives(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[tokio::test]
+async fn a_command_whose_child_left_the_group_and_holds_the_output_ends_all_the_same() {
+    let world = World::new(&[("leaves", "command", sh("setsid sleep 1000 & echo $!"))]);
+    let run = world.run("leaves").await;
+    assert_eq!(run.state, RunState::Succeeded, "{:?}", run.error);
+    let output = world.output(&run);
+    assert!(output.contains("(1 processes that had left the program's group were killed)"), "{output}");
+    assert!(!lives(output.lines().next().unwrap()));
+}
+
 #[tokio::test]
 async fn an_http_call_succeeds_or_says_what_was_answered() {
     let ok = server("200 OK", "{\"a\":1}".into());

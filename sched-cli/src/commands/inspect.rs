@@ -122,23 +122,19 @@ fn print_rows(rows: &[HistoryRow]) {
                 run.state.to_string(),
                 run.duration_text().unwrap_or_default(),
                 run.run_id.to_string(),
-                run.error
-                    .clone()
-                    .or_else(|| run.summary.clone())
-                    .unwrap_or_default()
-                    .lines()
-                    .next()
-                    .unwrap_or("")
-                    .into(),
+                row.note(),
             ],
             HistoryRow::Range(range) => vec![
                 short_time(Some(range.until)),
                 range.schedule.to_string(),
-                format!("{} fires", range.count),
+                if range.count == 1 { "1 fire".into() } else { format!("{} fires", range.count) },
                 range.state.to_string(),
                 String::new(),
                 String::new(),
-                range.reason.explain().to_owned(),
+                match range.count {
+                    1 => row.note(),
+                    _ => format!("since {}: {}", short_time(Some(range.from)), row.note()),
+                },
             ],
         })
         .collect();

@@ -172,6 +172,27 @@ async fn a_cancelled_run_hears_of_it_and_a_second_trigger_is_refused_meanwhile()
     scheduler.shutdown(GRACE).await;
 }
 
+/// tokio-cron-scheduler: after a thousand requests at once, none was answered any more.
+#[tokio::test]
+async fn a_thousand_requests_at_once_are_all_answered_and_so_is_the_next() {
+    let world = World::new(0);
+    let scheduler = world.start(&["ok"]);
+    let mut asking = tokio::task::JoinSet::new();
+    for number in 0..1000 {
+        let handle = scheduler.handle().clone();
+        let keyed = TriggerRequest { idempotency_key: Some(format!("k{}", number % 10)), queue: true, ..request("ok") };
+        asking.spawn(async move { handle.trigger(keyed).await.unwrap() });
+    }
+    let runs: std::collections::BTreeSet<_> = asking.join_all().await.into_iter().collect();
+    assert_eq!(runs.len(), 10, "one run for each key");
+    for run_id in runs {
+        assert_eq!(scheduler.handle().wait(run_id).await.unwrap().state, RunState::Succeeded);
+    }
+    let next = scheduler.handle().trigger(request("ok")).await.unwrap();
+    assert_eq!(scheduler.handle().wait(next).await.unwrap().state, RunState::Succeeded);
+    scheduler.shutdown(GRACE).await;
+}
+
 #[tokio::test]
 async fn a_job_keeps_output_artifacts_and_state() {
     let world = World::new(0);

@@ -5,6 +5,7 @@
 mod browser;
 mod daemon;
 mod faults;
+mod frames;
 mod peers;
 mod readme;
 mod reconcile;

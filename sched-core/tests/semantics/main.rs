@@ -6,6 +6,7 @@ mod alarms;
 mod backfill;
 mod chains;
 mod clock;
+mod field;
 mod policies;
 mod queue;
 mod reconcile;

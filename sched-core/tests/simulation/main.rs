@@ -11,7 +11,7 @@ mod model;
 mod scenario;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bugs::Bug;
 use scenario::Scenario;
@@ -22,18 +22,32 @@ fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().unwrap())
 }
 
-/// What a world comes to: how many attempts it started, and what happened; or its fault, and what happened before.
-type Played = Result<(usize, String), (Fault, String)>;
+/// What a world comes to.
+#[derive(Debug, Default, PartialEq)]
+struct Played {
+    /// How many attempts were started.
+    starts: usize,
+    /// What happened.
+    trace: String,
+    /// The state, the reason and the origin (for ranges `-`) of everything in its ledger.
+    dispositions: BTreeSet<[String; 3]>,
+}
 
-fn play_on<S: Store>(scenario: &Scenario, bug: Option<Bug>, store: S, reopen: fn(S) -> S) -> Played {
+/// A fault comes with what had happened before.
+fn play_on<S: Store>(
+    scenario: &Scenario,
+    bug: Option<Bug>,
+    store: S,
+    reopen: fn(S) -> S,
+) -> Result<Played, (Fault, String)> {
     let seen = World::new(scenario.clone(), bug, store, reopen).play()?;
     match model::check(&seen) {
-        Ok(()) => Ok((seen.starts, seen.trace)),
+        Ok(dispositions) => Ok(Played { starts: seen.starts, trace: seen.trace, dispositions }),
         Err(fault) => Err((fault, seen.trace)),
     }
 }
 
-fn play(scenario: &Scenario, bug: Option<Bug>) -> Played {
+fn play(scenario: &Scenario, bug: Option<Bug>) -> Result<Played, (Fault, String)> {
     play_on(scenario, bug, MemoryStore::new(), |store| store)
 }
 
@@ -51,30 +65,66 @@ fn explain(seed: u64, fault: &str) -> String {
     format!("seed {seed}: {fault}\n{trace}the shortest scenario that fails: {short:?}\nwith: {now}")
 }
 
-/// Plays seeds on all cores; gives how many attempts were started.
-fn campaign(first: u64, seeds: u64) -> usize {
+/// Plays seeds on all cores; gives how many attempts were started, and the dispositions.
+fn campaign(first: u64, seeds: u64) -> Played {
     let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     let part = |core: u64| {
-        let mut starts = 0;
+        let mut all = Played::default();
         for seed in (first..first + seeds).filter(|seed| seed % cores == core) {
             match play(&Scenario::from_seed(seed), None) {
-                Ok((started, _)) => starts += started,
+                Ok(played) => all.add(played),
                 Err((fault, _)) => panic!("{}", explain(seed, &fault)),
             }
         }
-        starts
+        all
     };
+    let mut all = Played::default();
     std::thread::scope(|scope| {
         let parts: Vec<_> = (0..cores).map(|core| scope.spawn(move || part(core))).collect();
-        parts.into_iter().map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).sum()
+        for part in parts {
+            all.add(part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+    });
+    all
+}
+
+impl Played {
+    fn add(&mut self, other: Self) {
+        self.starts += other.starts;
+        self.dispositions.extend(other.dispositions);
+    }
+}
+
+/// The rows of the table in ARCHITECTURE.md, one for each origin.
+fn table_of_dispositions() -> BTreeSet<[String; 3]> {
+    let text = include_str!("../../../ARCHITECTURE.md");
+    let (_, table) = text.split_once("| state | reason | origin |").unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    rows.flat_map(|row| {
+        let cells: Vec<&str> = row.split('|').map(|cell| cell.trim()).collect();
+        let (state, reason) = (cells[1].to_owned(), cells[2].to_owned());
+        cells[3].split(", ").map(move |origin| [state.clone(), reason.clone(), origin.to_owned()]).collect::<Vec<_>>()
     })
+    .collect()
 }
 
 #[test]
 fn every_seed_does_what_the_rules_say() {
     let (first, seeds) = (number("SIMULATION_FIRST", 1), number("SIMULATION_SEEDS", 10_000));
-    let starts = campaign(first, seeds);
-    println!("seeds {first} to {}: {starts} attempts, no fault", first + seeds - 1);
+    let all = campaign(first, seeds);
+    println!("seeds {first} to {}: {} attempts, no fault", first + seeds - 1, all.starts);
+    let table = table_of_dispositions();
+    let beyond: Vec<_> = all.dispositions.difference(&table).collect();
+    assert!(beyond.is_empty(), "not in ARCHITECTURE.md's table of dispositions: {beyond:#?}");
+    if seeds >= 10_000 {
+        // Not every origin of a rare end comes up among so few.
+        let ends = |all: &BTreeSet<[String; 3]>| -> BTreeSet<_> {
+            all.iter().map(|[state, reason, origin]| (state.clone(), reason.clone(), origin == "-")).collect()
+        };
+        let (table, found) = (ends(&table), ends(&all.dispositions));
+        let never: Vec<_> = table.difference(&found).collect();
+        assert!(never.is_empty(), "in ARCHITECTURE.md's table of dispositions, and never so: {never:#?}");
+    }
 }
 
 #[test]
@@ -90,8 +140,8 @@ fn every_seed_does_the_same_on_sqlite() {
             SqliteStore::open(path).unwrap()
         };
         let played = play_on(&scenario, None, SqliteStore::open(&path).unwrap(), reopen);
-        let (starts, trace) = played.unwrap_or_else(|(fault, trace)| panic!("seed {seed}: {fault}\n{trace}"));
-        assert_eq!(Ok((starts, trace)), play(&scenario, None), "seed {seed}: both stores tell one story");
+        let played = played.unwrap_or_else(|(fault, trace)| panic!("seed {seed}: {fault}\n{trace}"));
+        assert_eq!(Ok(played), play(&scenario, None), "seed {seed}: both stores tell one story");
         std::fs::remove_file(path).unwrap();
     }
     println!("seeds 1 to {seeds}: SQLite and memory tell one story");
@@ -102,7 +152,7 @@ fn a_seed_replays_byte_for_byte() {
     for seed in 1..=50 {
         let scenario = Scenario::from_seed(seed);
         let first = play(&scenario, None).unwrap();
-        assert!(first.1.len() > 100, "seed {seed} tells nothing");
+        assert!(first.trace.len() > 100, "seed {seed} tells nothing");
         assert_eq!(Ok(first), play(&scenario, None), "seed {seed}");
     }
 }

@@ -53,7 +53,8 @@ struct Ledger<'a> {
     retired: Vec<Micros>,
 }
 
-pub(crate) fn check<S: Store>(seen: &Seen<S>) -> Result<(), Fault> {
+/// Judges the ledger; gives the state, reason and origin of everything in it.
+pub(crate) fn check<S: Store>(seen: &Seen<S>) -> Result<BTreeSet<[String; 3]>, Fault> {
     let query = seen.store.reader();
     let rows = query.history(&HistoryFilter::newest(1_000_000)).unwrap();
     let (mut runs, mut ranges) = (Vec::new(), Vec::new());
@@ -90,7 +91,17 @@ pub(crate) fn check<S: Store>(seen: &Seen<S>) -> Result<(), Fault> {
         }
     }
     let report = sched_core::audit(&*query, None).unwrap();
-    if report.ok { Ok(()) } else { Err(format!("the audit disagrees: {report:?}")) }
+    if report.ok { Ok(rows.iter().map(disposition).collect()) } else { Err(format!("the audit disagrees: {report:?}")) }
+}
+
+fn disposition(row: &HistoryRow) -> [String; 3] {
+    match row {
+        HistoryRow::Run(run) => {
+            let reason = run.reason.map_or("-".to_owned(), |reason| reason.to_string());
+            [run.state.to_string(), reason, run.origin.to_string()]
+        }
+        HistoryRow::Range(range) => [range.state.to_string(), range.reason.to_string(), "-".to_owned()],
+    }
 }
 
 fn current<'a>(query: &dyn Query, name: &str) -> BTreeMap<Micros, &'a RunRecord> {

@@ -4,6 +4,8 @@
 //! specifications) is JSON. Must not know: the engine.
 
 mod lock;
+#[cfg(test)]
+mod plans;
 mod prune;
 mod query;
 mod rows;

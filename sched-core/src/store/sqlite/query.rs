@@ -12,21 +12,21 @@ use super::rows::{self, Id, Json, Micros, RANGE_COLUMNS, RUN_COLUMNS};
 use crate::event::{Event, Recorded};
 use crate::id::{RunId, ScheduleName, Seq};
 use crate::query::{HistoryFilter, Hold};
-use crate::run::{HistoryRow, RangeRecord, RunRecord};
+use crate::run::{HistoryRow, RangeRecord, RunRecord, RunState};
 
 type Result<T> = rusqlite::Result<T>;
 
 pub(super) fn snapshot(conn: &Connection) -> Result<Snapshot> {
     let schedules = schedules(conn)?;
     let sql = format!(
-        "SELECT {RUN_COLUMNS} FROM runs JOIN schedules ON schedules.id = runs.schedule
+        "SELECT {RUN_COLUMNS} FROM runs INDEXED BY runs_open JOIN schedules ON schedules.id = runs.schedule
          WHERE state IN ('queued', 'running') ORDER BY queued_at, run_id"
     );
     let open = conn.prepare(&sql)?.query_map([], rows::run)?.collect::<Result<_>>()?;
     let mut recent = HashMap::new();
     for row in schedules.iter().filter(|row| row.spec.on_start == crate::OnStart::IfDue) {
         let filter = HistoryFilter::of(row.name().clone(), 20);
-        recent.insert(row.name().clone(), runs(conn, &filter)?);
+        recent.insert(row.name().clone(), runs(conn, &filter, None)?);
     }
     let mut ahead: HashMap<ScheduleName, BTreeSet<DateTime<Utc>>> = HashMap::new();
     let mut statement = conn.prepare(
@@ -126,15 +126,19 @@ impl Clauses {
         self.values.push(Box::new(value));
     }
 
-    fn of(filter: &HistoryFilter, time: &str, id: &str) -> Self {
+    fn of(filter: &HistoryFilter, state: Option<RunState>, time: &str, id: &str) -> Self {
         let mut clauses = Self::default();
+        if let Some(state) = state {
+            // The conditions of the partial indexes, word for word.
+            match state {
+                RunState::Queued | RunState::Running => clauses.sql.push("state IN ('queued', 'running')".into()),
+                RunState::Succeeded => {}
+                _ => clauses.sql.push("state NOT IN ('queued', 'running', 'succeeded')".into()),
+            }
+            clauses.push("state = ?", state);
+        }
         if let Some(name) = &filter.schedule {
             clauses.push("schedule = (SELECT id FROM schedules WHERE name = ?)", name.as_str().to_owned());
-        }
-        if !filter.states.is_empty() {
-            let marks = vec!["?"; filter.states.len()].join(", ");
-            clauses.sql.push(format!("state IN ({marks})"));
-            clauses.values.extend(filter.states.iter().map(|state| Box::new(*state) as Box<dyn ToSql>));
         }
         if let Some(since) = filter.since {
             clauses.push(&format!("{time} >= ?"), Micros(since));
@@ -153,18 +157,25 @@ impl Clauses {
     }
 }
 
-fn runs(conn: &Connection, filter: &HistoryFilter) -> Result<Vec<RunRecord>> {
-    let clauses = Clauses::of(filter, "queued_at", "run_id");
+fn runs(conn: &Connection, filter: &HistoryFilter, state: Option<RunState>) -> Result<Vec<RunRecord>> {
+    let clauses = Clauses::of(filter, state, "queued_at", "run_id");
+    // Most runs have succeeded; who asks for others does not want to walk past them.
+    let index = match (state, &filter.schedule) {
+        (None | Some(RunState::Succeeded), _) => "",
+        (Some(RunState::Queued | RunState::Running), _) => "INDEXED BY runs_open",
+        (Some(_), None) => "INDEXED BY runs_rare",
+        (Some(_), Some(_)) => "INDEXED BY runs_rare_of",
+    };
     let sql = format!(
-        "SELECT {RUN_COLUMNS} FROM runs JOIN schedules ON schedules.id = runs.schedule {}
+        "SELECT {RUN_COLUMNS} FROM runs {index} JOIN schedules ON schedules.id = runs.schedule {}
          ORDER BY queued_at DESC, run_id DESC LIMIT ?",
         clauses.text()
     );
     conn.prepare_cached(&sql)?.query_map(params_from_iter(clauses.values), rows::run)?.collect()
 }
 
-fn ranges(conn: &Connection, filter: &HistoryFilter) -> Result<Vec<RangeRecord>> {
-    let clauses = Clauses::of(filter, "until_at", "range_id");
+fn ranges(conn: &Connection, filter: &HistoryFilter, state: Option<RunState>) -> Result<Vec<RangeRecord>> {
+    let clauses = Clauses::of(filter, state, "until_at", "range_id");
     let sql = format!(
         "SELECT {RANGE_COLUMNS} FROM ranges JOIN schedules ON schedules.id = ranges.schedule {}
          ORDER BY until_at DESC, range_id DESC LIMIT ?",
@@ -173,9 +184,15 @@ fn ranges(conn: &Connection, filter: &HistoryFilter) -> Result<Vec<RangeRecord>>
     conn.prepare_cached(&sql)?.query_map(params_from_iter(clauses.values), rows::range)?.collect()
 }
 
+/// One question a state, each in the order of an index, and the newest of all answers.
 pub(super) fn history(conn: &Connection, filter: &HistoryFilter) -> Result<Vec<HistoryRow>> {
-    let mut all: Vec<_> = runs(conn, filter)?.into_iter().map(HistoryRow::Run).collect();
-    all.extend(ranges(conn, filter)?.into_iter().map(HistoryRow::Range));
+    let asked: BTreeSet<_> = filter.states.iter().copied().collect();
+    let states = if asked.is_empty() { vec![None] } else { asked.into_iter().map(Some).collect() };
+    let mut all = Vec::new();
+    for state in states {
+        all.extend(runs(conn, filter, state)?.into_iter().map(HistoryRow::Run));
+        all.extend(ranges(conn, filter, state)?.into_iter().map(HistoryRow::Range));
+    }
     all.sort_by_key(|row| std::cmp::Reverse(row.cursor()));
     all.truncate(filter.limit as usize);
     Ok(all)

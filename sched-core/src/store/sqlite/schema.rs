@@ -8,7 +8,8 @@ use super::super::StoreError;
 use super::failure;
 
 /// Each entry brings the schema from its index to the next version.
-const MIGRATIONS: &[&str] = &[include_str!("schema/001.sql"), include_str!("schema/002.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("schema/001.sql"), include_str!("schema/002.sql"), include_str!("schema/003.sql")];
 
 /// Marks the file as ours ("SCHD").
 const APPLICATION_ID: i64 = 0x5343_4844;

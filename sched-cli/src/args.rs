@@ -97,7 +97,12 @@ pub(crate) enum Command {
     /// List past and open runs, newest first
     Runs(Runs),
     /// Print a run's output
-    Logs { run: String },
+    Logs {
+        run: String,
+        /// Go on as the run goes on, until it ends
+        #[arg(short, long)]
+        follow: bool,
+    },
     /// Run one job once, without a scheduler
     Exec {
         kind: String,

@@ -305,7 +305,7 @@ fn a_damaged_foreign_or_newer_file_is_refused_and_left_as_it_is() {
     drop(SqliteStore::open(&path).unwrap());
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let error = SqliteStore::open(&path).unwrap_err().to_string();
-    assert!(error.contains("schema 99, newer than this program's 2"), "{error}");
+    assert!(error.contains("schema 99, newer than this program's 3"), "{error}");
 
     let other = folder.path().join("other.db");
     rusqlite::Connection::open(&other).unwrap().execute_batch("PRAGMA user_version = 3; CREATE TABLE t (x)").unwrap();

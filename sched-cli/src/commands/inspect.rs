@@ -1,9 +1,9 @@
-//! `list`, `show`, `runs`, `logs`, `audit`: read from the store beside the scheduler, running or not.
+//! `list`, `show`, `runs`, `audit`: read from the store beside the scheduler, running or not.
 
 use chrono::{DateTime, Utc};
 use sched_core::{
-    Clock as _, Files, HistoryFilter, HistoryRow, Query, RunId, RunState, ScheduleName, ScheduleView, SqliteReader,
-    SystemClock, views,
+    Clock as _, HistoryFilter, HistoryRow, Query, RunState, ScheduleName, ScheduleView, SqliteReader, SystemClock,
+    views,
 };
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::compose::Setup;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, distance, short_time, table};
 
-fn reader(setup: &Setup) -> Result<SqliteReader, Failure> {
+pub(super) fn reader(setup: &Setup) -> Result<SqliteReader, Failure> {
     let path = setup.store_path();
     if !path.exists() {
         let message =
@@ -139,27 +139,6 @@ fn print_rows(rows: &[HistoryRow]) {
         })
         .collect();
     table(&["TIME (UTC)", "SCHEDULE", "ORIGIN", "STATE", "TOOK", "RUN", "NOTE"], &cells);
-}
-
-pub(crate) fn logs(global: &Global, run: &str) -> Outcome {
-    let setup = Setup::load(global)?;
-    let run_id: RunId =
-        run.parse().map_err(|_| Failure::usage(format!("`{run}` is not a run id; see `sched runs`")))?;
-    if reader(&setup)?.run(run_id)?.is_none() {
-        return Err(Failure::failed(format!("no run {run_id}; see `sched runs`")));
-    }
-    let path = Files::below(&setup.config.data_dir).output_path(run_id);
-    let text = match std::fs::read(&path) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(Failure::failed(format!("{}: {error}", path.display()))),
-    };
-    if global.json {
-        output::json(&json!({ "run_id": run_id, "lines": text.lines().collect::<Vec<_>>() }));
-    } else if !text.is_empty() {
-        output::line(text.trim_end_matches('\n'));
-    }
-    Ok(Exit::Done)
 }
 
 pub(crate) fn audit(global: &Global, since: Option<DateTime<Utc>>) -> Outcome {

@@ -5,6 +5,7 @@ mod exec;
 mod explain;
 mod inspect;
 mod lanes;
+mod logs;
 mod next;
 mod reconcile;
 mod simulate;
@@ -43,7 +44,7 @@ pub(crate) fn dispatch(args: Args) -> Outcome {
         Command::Cancel { run } => steer::cancel(global, &run),
         Command::Retry { run } => steer::retry(global, &run),
         Command::Runs(words) => inspect::runs(global, &words),
-        Command::Logs { run } => inspect::logs(global, &run),
+        Command::Logs { run, follow } => logs::logs(global, &run, follow),
         Command::Exec { kind, params } => exec::exec(global, &kind, &params),
         Command::Audit { since } => inspect::audit(global, since),
     }

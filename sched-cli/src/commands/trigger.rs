@@ -1,18 +1,15 @@
 //! `sched trigger`: runs a schedule now, in the running scheduler.
 
-use std::time::Duration;
-
 use hyper::Method;
-use sched_core::{Files, RunId, RunRecord, RunState};
+use sched_core::{RunRecord, RunState};
 use serde_json::{Map, Value, json};
 
+use super::logs::{BETWEEN_LOOKS, gained};
 use crate::args::{Global, Trigger};
 use crate::compose::Setup;
 use crate::control::call;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
-
-const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// Reads `key=value` words; a value that is JSON is taken as JSON.
 pub(crate) fn parse_params(words: &[String]) -> Result<Map<String, Value>, Failure> {
@@ -47,7 +44,9 @@ pub(crate) fn trigger(global: &Global, words: &Trigger) -> Outcome {
     let run = loop {
         let run: RunRecord = call(data_dir, Method::GET, &path, None, None)?;
         if !global.quiet && !global.json {
-            printed += follow(&setup, run.run_id, printed);
+            let gained = gained(&setup, run.run_id, printed)?;
+            gained.lines().for_each(output::note);
+            printed += gained.len();
         }
         if run.state.is_final() {
             break run;
@@ -61,17 +60,4 @@ pub(crate) fn trigger(global: &Global, words: &Trigger) -> Outcome {
         output::line(&format!("{} {}{note}", run.run_id, run.state));
     }
     Ok(if run.state == RunState::Succeeded { Exit::Done } else { Exit::Failed })
-}
-
-/// Prints what the run's output has gained beyond `printed` bytes, in whole lines; how many bytes that was.
-fn follow(setup: &Setup, run_id: RunId, printed: usize) -> usize {
-    let path = Files::below(&setup.config.data_dir).output_path(run_id);
-    // A run that has said nothing has no file.
-    let bytes = std::fs::read(path).unwrap_or_default();
-    let gained = bytes.get(printed..).unwrap_or_default();
-    let whole = gained.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-    if whole > 0 {
-        output::note(String::from_utf8_lossy(&gained[..whole]).trim_end_matches('\n'));
-    }
-    whole
 }

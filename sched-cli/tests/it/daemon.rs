@@ -1,5 +1,6 @@
 //! The daemon: starts, deaths, restarts, and what it leaves behind.
 
+use std::io::BufRead as _;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
@@ -282,6 +283,26 @@ fn commands_that_need_a_scheduler_say_so() {
     assert!(ended.err.contains("not running; start it with `sched start`"), "{}", ended.err);
     assert_eq!(world.sched(&["runs"]).code, 3);
     assert_eq!(world.sched(&["nonsense"]).code, 2);
+}
+
+#[test]
+fn the_output_of_a_run_is_followed_while_it_runs() {
+    let world =
+        World::with(&command_schedule("slow", "echo one; while [ ! -e go ]; do sleep 0.05; done; echo two", ""));
+    world.ok(&["start"]);
+    let run = world.ok(&["trigger", "slow"]).out;
+    let run = run.trim();
+    let mut following = world.command(&["logs", run, "-f"]);
+    let mut following = following.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufReader::new(following.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "one");
+    assert_eq!(world.ok(&["logs", run]).out, "one\n");
+    std::fs::write(world.path("go"), "").unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "two");
+    assert!(lines.next().is_none() && following.wait().unwrap().success());
+    let told = world.ok(&["logs", run, "--json"]).out;
+    assert_eq!(told.lines().last().unwrap(), format!("{{\"run_id\":\"{run}\",\"line\":\"two\"}}"));
+    world.ok(&["stop"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod browser;
 mod daemon;
+mod docs;
 mod faults;
 mod frames;
 mod peers;

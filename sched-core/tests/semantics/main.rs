@@ -10,6 +10,7 @@ mod field;
 mod policies;
 mod queue;
 mod reconcile;
+mod retention;
 
 use std::time::Duration;
 

@@ -1,0 +1,47 @@
+//! What the documents say of tests is so.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// The names of all tests in the sources below a folder.
+fn tests_below(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "target" && name != ".git") {
+            tests_below(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            for part in text.split("test]\n").chain(text.split("test(")).skip(1) {
+                let name = part.split_once("fn ").and_then(|(_, rest)| rest.split_once('('));
+                found.extend(name.map(|(name, _)| name.to_owned()));
+            }
+        }
+    }
+}
+
+/// Words in backticks that are long enough to be the name of a test.
+fn names(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2).filter(|word| {
+        word.len() > 20 && word.contains('_') && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    })
+}
+
+#[test]
+fn every_sentence_names_a_test_that_there_is() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut tests = BTreeSet::new();
+    tests_below(root, &mut tests);
+    for document in ["guarantees.md", "field.md"] {
+        let text = std::fs::read_to_string(root.join("docs").join(document)).unwrap();
+        let missing: Vec<_> = names(&text).filter(|name| !tests.contains(*name)).collect();
+        assert!(missing.is_empty(), "{document} names tests that are not there: {missing:#?}");
+        let rows = text.lines().filter(|line| line.starts_with('|') && !line.starts_with("|--"));
+        for row in rows.filter(|row| !row.contains("| test |")) {
+            assert!(names(row).next().is_some(), "{document}: no test stands in {row}");
+        }
+        let (_, points) = text.split_once("\n- ").unwrap_or_default();
+        for point in points.split("\n- ").filter(|point| !point.is_empty()) {
+            assert!(names(point).next().is_some(), "{document}: no test stands beside: {point}");
+        }
+    }
+}

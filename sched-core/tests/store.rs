@@ -336,3 +336,52 @@ fn a_store_has_one_writer_and_the_second_is_told_who_has_it() {
     drop(first);
     SqliteStore::open(&path).unwrap();
 }
+
+#[test]
+fn a_store_whose_files_go_away_takes_nothing_more_and_saves_what_it_took() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, aside) = (folder.path().join("sched.db"), folder.path().join("aside"));
+    let mut store = SqliteStore::open(&path).unwrap();
+    let take = |store: &mut SqliteStore, intent| {
+        store.commit(&[Write { at: at(0), intent, events: vec![] }]).map(drop).map_err(|error| error.to_string())
+    };
+    take(&mut store, Intent::Declare(row())).unwrap();
+
+    std::fs::rename(&path, &aside).unwrap();
+    let refused = take(&mut store, Intent::Enqueue(run(1, None))).unwrap_err();
+    assert!(
+        refused.contains("everything acknowledged is saved in") && refused.contains("sched.saved-1.db"),
+        "{refused}"
+    );
+    std::fs::rename(&aside, &path).unwrap();
+    take(&mut store, Intent::Enqueue(run(1, None))).unwrap();
+
+    std::fs::remove_file(&path).unwrap();
+    let refused = take(&mut store, Intent::Enqueue(run(2, None))).unwrap_err();
+    assert!(refused.contains("sched.saved-2.db"), "the first copy is old: {refused}");
+    assert_eq!(take(&mut store, Intent::Enqueue(run(2, None))).unwrap_err(), refused, "one copy is enough");
+    drop(store);
+    for log in ["sched.db-wal", "sched.db-shm"] {
+        drop(std::fs::remove_file(folder.path().join(log)));
+    }
+    assert_eq!(SqliteStore::open(&path).unwrap_err().to_string(), refused, "it does not begin anew in silence");
+    SqliteStore::restore(folder.path().join("sched.saved-2.db"), &path).unwrap();
+    let reader = SqliteStore::open(&path).unwrap().reader();
+    assert_eq!(reader.schedules().unwrap(), [row()]);
+    assert!(reader.run(RunId::from_uuid(Uuid::from_u128(1))).unwrap().is_some());
+}
+
+#[test]
+fn a_store_that_lost_its_pages_but_not_its_log_is_not_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sched.db");
+    let mut store = SqliteStore::open(&path).unwrap();
+    store.commit(&[Write { at: at(0), intent: Intent::Declare(row()), events: vec![] }]).unwrap();
+    let log = folder.path().join("sched.db-wal");
+    let kept = std::fs::read(&log).unwrap();
+    drop(store);
+    std::fs::write(&log, kept).unwrap();
+    std::fs::write(&path, "").unwrap();
+    let error = SqliteStore::open(&path).unwrap_err().to_string();
+    assert!(error.contains("it is missing or empty, and its log"), "{error}");
+}

@@ -6,15 +6,17 @@
 mod lock;
 mod prune;
 mod query;
+mod rescue;
 mod rows;
 mod schema;
+mod watch;
 mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{Admin, Committed, Query, Receipt, Snapshot, Store, StoreError, Write};
 use crate::event::Recorded;
@@ -22,12 +24,16 @@ use crate::id::Seq;
 use crate::query::HistoryFilter;
 
 pub use lock::StoreLock;
+use watch::{Found, Watch, beside};
 
 /// The only writer of a SQLite store, by the lock file beside it.
 #[derive(Debug)]
 pub struct SqliteStore {
     conn: Connection,
     path: PathBuf,
+    watch: Watch,
+    /// Where everything was saved when the files were found to be others.
+    saved: Option<PathBuf>,
     _locks: Vec<StoreLock>,
 }
 
@@ -70,6 +76,7 @@ impl SqliteStore {
             return Err(StoreError::Io { place: path.display().to_string(), detail });
         }
         schema::inspect(&path)?;
+        rescue::refuse_to_begin_anew(&path)?;
         let mut conn = Connection::open(&path).map_err(fail)?;
         conn.busy_timeout(Duration::from_secs(5)).map_err(fail)?;
         conn.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
@@ -77,7 +84,8 @@ impl SqliteStore {
         conn.pragma_update(None, "foreign_keys", true).map_err(fail)?;
         conn.set_prepared_statement_cache_capacity(64);
         schema::migrate(&mut conn, &path)?;
-        Ok(Self { conn, path, _locks: locks })
+        let watch = Watch::over(&path);
+        Ok(Self { conn, path, watch, saved: None, _locks: locks })
     }
 
     /// Puts a copy in the place of the store at `path`; gives where the old one is kept, if there was one. A crash
@@ -107,9 +115,7 @@ impl SqliteStore {
             kept = Some(aside);
         }
         for log in ["-wal", "-shm"] {
-            let mut name = path.as_os_str().to_owned();
-            name.push(log);
-            match std::fs::remove_file(name) {
+            match std::fs::remove_file(beside(path, log)) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail(error)),
                 _ => {}
             }
@@ -123,6 +129,21 @@ impl SqliteStore {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+fn apply_all(tx: &Transaction<'_>, writes: &[Write]) -> rusqlite::Result<Committed> {
+    let mut committed = Committed::default();
+    for write in writes {
+        let receipt = write::apply(tx, &write.intent)?;
+        if !matches!(receipt, Receipt::Conflict | Receipt::Existing(_)) {
+            for event in &write.events {
+                let seq = Seq(write::append_event(tx, write.at, event)?);
+                committed.events.push(Recorded { ts: write.at, event: event.clone(), seq: Some(seq) });
+            }
+        }
+        committed.receipts.push(receipt);
+    }
+    Ok(committed)
 }
 
 impl Drop for SqliteStore {
@@ -140,24 +161,30 @@ impl Store for SqliteStore {
     }
 
     fn commit(&mut self, writes: &[Write]) -> Result<Committed, StoreError> {
-        let path = &self.path;
-        let run = |conn: &mut Connection| -> rusqlite::Result<Committed> {
-            let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-            let mut committed = Committed::default();
-            for write in writes {
-                let receipt = write::apply(&tx, &write.intent)?;
-                if !matches!(receipt, Receipt::Conflict | Receipt::Existing(_)) {
-                    for event in &write.events {
-                        let seq = Seq(write::append_event(&tx, write.at, event)?);
-                        committed.events.push(Recorded { ts: write.at, event: event.clone(), seq: Some(seq) });
-                    }
-                }
-                committed.receipts.push(receipt);
+        let fail = |error| failure(&self.path, &error);
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
+        let committed = apply_all(&tx, writes).map_err(fail)?;
+        // The last moment: what is committed into a file that is gone is not durable.
+        match self.watch.look() {
+            Found::Same => {
+                tx.commit().map_err(fail)?;
+                self.saved = None;
             }
-            tx.commit()?;
-            Ok(committed)
-        };
-        run(&mut self.conn).map_err(|error| failure(path, &error))
+            found => {
+                drop(tx);
+                self.rescue(found)?;
+                return self.commit(writes);
+            }
+        }
+        Ok(committed)
+    }
+
+    fn verify(&mut self) -> Result<(), StoreError> {
+        if std::fs::metadata(&self.path).is_ok_and(|meta| meta.len() == 0) {
+            return Err(StoreError::Corrupt { place: self.path.display().to_string(), detail: "it is empty".into() });
+        }
+        // Another connection: this one may hold in memory what the file no longer has.
+        schema::inspect(&self.path)
     }
 
     fn reader(&self) -> Arc<dyn Query> {

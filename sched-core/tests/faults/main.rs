@@ -1,0 +1,161 @@
+//! A disk that fails: for every call that SQLite makes in a scenario, what happens when that call does not work.
+//!
+//! A scenario ([`scenario`]) runs in a process of its own, with a small library before the C library's calls
+//! (`shim.c`) that lets the nth write, sync, truncate or open of the store's files fail. The scenario says what has
+//! been acknowledged; afterwards the store is opened without faults, and every word of it must be there
+//! ([`facts`]). `./test` injects at every call, in one of the ways in turn; the long form does all ways at each:
+//!
+//!     FAULTS=all cargo test -p sched-core --all-features --test faults -- --nocapture
+
+#![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
+
+mod facts;
+mod scenario;
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use facts::Fact;
+use scenario::STORE;
+
+/// One way in which calls fail.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    error: &'static str,
+    /// So many calls in a row.
+    calls: u64,
+    /// How often the scenario tries to commit, or to open, before it dies where it stands.
+    tries: u32,
+}
+
+/// Far more than a scenario makes.
+const FOR_EVER: u64 = 1_000_000;
+
+const WAYS: &[Way] = &[
+    Way { error: "EIO", calls: 1, tries: 8 },
+    Way { error: "EIO", calls: 1, tries: 1 },
+    Way { error: "ENOSPC", calls: FOR_EVER, tries: 2 },
+    Way { error: "EIO", calls: 5, tries: 8 },
+    Way { error: "ENOSPC", calls: 1, tries: 8 },
+];
+const WAYS_OF_WRITES: &[Way] = &[
+    Way { error: "SHORT", calls: 1, tries: 8 },
+    Way { error: "TORN", calls: 1, tries: 8 },
+    Way { error: "TORN", calls: 1, tries: 1 },
+];
+
+/// Builds the library; none where there is no C compiler.
+fn shim(folder: &Path) -> Option<PathBuf> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/shim.c");
+    let library = folder.join("shim.so");
+    let built = Command::new("cc").args(["-O1", "-shared", "-fPIC", "-o"]).arg(&library).arg(&source).output();
+    match built {
+        Ok(built) => assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr)),
+        Err(_) => return None,
+    }
+    Some(library)
+}
+
+/// One scenario in a process of its own; what it said and how many calls of each kind it made.
+fn play(library: &Path, folder: &Path, fault: Option<(&str, u64, Way)>) -> (Output, BTreeMap<String, u64>) {
+    let counts = folder.join("counts");
+    let store = folder.join("store");
+    std::fs::create_dir(&store).unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "scenario::scenario_within_a_process_of_its_own", "--nocapture"]);
+    command.env("LD_PRELOAD", library).env("FAULT_FOLDER", &store).env("FAULT_COUNTS", &counts).env(STORE, &store);
+    if let Some((call, first, way)) = fault {
+        command.env("FAULT_CALL", call).env("FAULT_FIRST", first.to_string());
+        command.env("FAULT_LAST", (first + way.calls - 1).to_string()).env("FAULT_ERROR", way.error);
+        command.env(scenario::TRIES, way.tries.to_string());
+    }
+    let output = command.output().unwrap();
+    let counted = std::fs::read_to_string(&counts).unwrap_or_default();
+    let counted = counted.lines().filter_map(|line| line.split_once(' '));
+    (output, counted.map(|(name, count)| (name.to_owned(), count.parse().unwrap())).collect())
+}
+
+#[derive(Default)]
+struct Tally {
+    scenarios: AtomicUsize,
+    faults: AtomicUsize,
+    facts: AtomicUsize,
+}
+
+#[test]
+fn whichever_call_on_the_disk_fails_nothing_acknowledged_is_missing_and_the_file_is_whole() {
+    // Memory is quick to sync; what a process leaves when it dies is the same.
+    let quick = Path::new("/dev/shm");
+    let base = if quick.is_dir() { tempfile::tempdir_in(quick) } else { tempfile::tempdir() }.unwrap();
+    let Some(library) = shim(base.path()) else {
+        eprintln!("skipped: there is no C compiler `cc`");
+        return;
+    };
+    let clean = tempfile::tempdir_in(base.path()).unwrap();
+    let (output, mut counted) = play(&library, clean.path(), None);
+    assert_eq!(counted.remove("injected"), Some(0));
+    let acknowledged = Fact::read(&output.stdout);
+    assert!(output.status.success() && acknowledged.len() > 100, "{}", String::from_utf8_lossy(&output.stderr));
+    facts::check(&clean.path().join("store"), &acknowledged).unwrap();
+
+    let all = std::env::var("FAULTS").is_ok_and(|text| text == "all");
+    let mut plan = Vec::new();
+    for call in ["open", "write", "sync", "truncate"] {
+        let ways: Vec<Way> = WAYS.iter().chain(WAYS_OF_WRITES.iter().filter(|_| call == "write")).copied().collect();
+        for number in 1..=counted[call] {
+            let turn = usize::try_from(number).unwrap() % ways.len();
+            let chosen = if all { &ways[..] } else { &ways[turn..=turn] };
+            plan.extend(chosen.iter().map(|way| (call, number, *way)));
+        }
+    }
+    let (tally, next, failed) = (Tally::default(), AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while let Some((call, number, way)) = plan.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(fault) = inject(&library, base.path(), (call, *number, *way), &tally) {
+                        failed.lock().unwrap().push(format!("{call} {number} {way:?}: {fault}"));
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "{} of {} failed:\n{}", failed.len(), plan.len(), failed.join("\n"));
+    let count = |figure: &AtomicUsize| figure.load(Ordering::Relaxed);
+    // Not captured: who runs the tests sees what was done.
+    writeln!(
+        std::io::stderr(),
+        "faults on SQLite: {counted:?} calls in the scenario, {} scenarios, {} faults injected, {} acknowledged facts \
+         found again\nall ways at each call: FAULTS=all cargo test -p sched-core --all-features --test faults",
+        count(&tally.scenarios),
+        count(&tally.faults),
+        count(&tally.facts),
+    )
+    .unwrap();
+}
+
+fn inject(library: &Path, base: &Path, fault: (&str, u64, Way), tally: &Tally) -> Result<(), String> {
+    let folder = tempfile::tempdir_in(base).unwrap();
+    let (output, counted) = play(library, folder.path(), Some(fault));
+    let told = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(format!("the scenario ended with {}: {told}", output.status));
+    }
+    let injected = counted.get("injected").copied().unwrap_or(0);
+    if injected == 0 {
+        return Err("no call failed".into());
+    }
+    let acknowledged = Fact::read(&output.stdout);
+    facts::check(&folder.path().join("store"), &acknowledged).map_err(|error| format!("{error}\n{told}"))?;
+    tally.scenarios.fetch_add(1, Ordering::Relaxed);
+    tally.faults.fetch_add(usize::try_from(injected).unwrap(), Ordering::Relaxed);
+    tally.facts.fetch_add(acknowledged.len(), Ordering::Relaxed);
+    Ok(())
+}

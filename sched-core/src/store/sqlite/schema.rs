@@ -25,7 +25,11 @@ pub(super) fn inspect(path: &Path) -> Result<(), StoreError> {
         return if is_empty(&log) { Ok(()) } else { Err(StoreError::Corrupt { place, detail: detail() }) };
     }
     let fail = |error| failure(path, &error);
-    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(fail)?;
+    // A process that was killed before the store had its log may have left a change to roll back. Only a connection
+    // that can write does so.
+    let to_roll_back = beside(path, "-journal").exists();
+    let flags = if to_roll_back { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
+    let conn = Connection::open_with_flags(path, flags).map_err(fail)?;
     let number = |pragma: &str| conn.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let found = number("user_version").map_err(fail)?;
     let application = number("application_id").map_err(fail)?;

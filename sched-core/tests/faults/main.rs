@@ -1,9 +1,10 @@
 //! A disk that fails: for every call that SQLite makes in a scenario, what happens when that call does not work.
 //!
-//! A scenario ([`scenario`]) runs in a process of its own, with a small library before the C library's calls
-//! (`shim.c`) that lets the nth write, sync, truncate or open of the store's files fail. The scenario says what has
-//! been acknowledged; afterwards the store is opened without faults, and every word of it must be there
-//! ([`facts`]). `./test` injects at every call, in one of the ways in turn; the long form does all ways at each:
+//! A scenario ([`scenario`]) runs in a process of its own, with a small library before the C library's calls (`shim.c`)
+//! that lets the nth write, sync, truncate, open or removal of the store's files fail; or kills the process there; or
+//! kills it and takes back what was not synced, as a loss of power may. The scenario says what has been acknowledged;
+//! afterwards the store is opened without faults, and every word of it must be there ([`facts`]). `./test` does two of
+//! these to each call, in turn; the long form does all to each:
 //!
 //!     FAULTS=all cargo test -p sched-core --all-features --test faults -- --nocapture
 
@@ -42,6 +43,12 @@ const WAYS: &[Way] = &[
     Way { error: "ENOSPC", calls: FOR_EVER, tries: 2 },
     Way { error: "EIO", calls: 5, tries: 8 },
     Way { error: "ENOSPC", calls: 1, tries: 8 },
+];
+/// Ends the process at the call, with and without what was not synced.
+const ENDS: &[Way] = &[
+    Way { error: "KILL", calls: 1, tries: 1 },
+    Way { error: "LOSS", calls: 1, tries: 1 },
+    Way { error: "SOME", calls: 1, tries: 1 },
 ];
 const WAYS_OF_WRITES: &[Way] = &[
     Way { error: "SHORT", calls: 1, tries: 8 },
@@ -88,7 +95,7 @@ struct Tally {
 }
 
 #[test]
-fn whichever_call_on_the_disk_fails_nothing_acknowledged_is_missing_and_the_file_is_whole() {
+fn whichever_call_on_the_disk_fails_or_is_the_last_nothing_acknowledged_is_missing_and_the_file_is_whole() {
     // Memory is quick to sync; what a process leaves when it dies is the same.
     let quick = Path::new("/dev/shm");
     let base = if quick.is_dir() { tempfile::tempdir_in(quick) } else { tempfile::tempdir() }.unwrap();
@@ -105,12 +112,13 @@ fn whichever_call_on_the_disk_fails_nothing_acknowledged_is_missing_and_the_file
 
     let all = std::env::var("FAULTS").is_ok_and(|text| text == "all");
     let mut plan = Vec::new();
-    for call in ["open", "write", "sync", "truncate"] {
+    for call in ["open", "write", "sync", "truncate", "unlink"] {
         let ways: Vec<Way> = WAYS.iter().chain(WAYS_OF_WRITES.iter().filter(|_| call == "write")).copied().collect();
         for number in 1..=counted[call] {
-            let turn = usize::try_from(number).unwrap() % ways.len();
-            let chosen = if all { &ways[..] } else { &ways[turn..=turn] };
-            plan.extend(chosen.iter().map(|way| (call, number, *way)));
+            let turn = usize::try_from(number).unwrap();
+            let (fails, ends) = (turn % ways.len(), turn % ENDS.len());
+            let chosen = if all { [&ways[..], ENDS] } else { [&ways[fails..=fails], &ENDS[ends..=ends]] };
+            plan.extend(chosen.concat().into_iter().map(|way| (call, number, way)));
         }
     }
     let (tally, next, failed) = (Tally::default(), AtomicUsize::new(0), Mutex::new(Vec::new()));
@@ -141,11 +149,11 @@ fn whichever_call_on_the_disk_fails_nothing_acknowledged_is_missing_and_the_file
     .unwrap();
 }
 
-fn inject(library: &Path, base: &Path, fault: (&str, u64, Way), tally: &Tally) -> Result<(), String> {
+fn inject(library: &Path, base: &Path, (call, number, way): (&str, u64, Way), tally: &Tally) -> Result<(), String> {
     let folder = tempfile::tempdir_in(base).unwrap();
-    let (output, counted) = play(library, folder.path(), Some(fault));
+    let (output, counted) = play(library, folder.path(), Some((call, number, way)));
     let told = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
+    if !output.status.success() && !ENDS.iter().any(|end| end.error == way.error) {
         return Err(format!("the scenario ended with {}: {told}", output.status));
     }
     let injected = counted.get("injected").copied().unwrap_or(0);

@@ -270,6 +270,12 @@ fn a_store_checks_itself_and_a_copy_of_one_on_disk_tells_the_same() {
     assert!(reader.backup(&copy).is_err(), "a copy replaces nothing");
     let newest = HistoryFilter::newest(100);
     assert_eq!(SqliteReader::open(&copy).unwrap().history(&newest).unwrap(), reader.history(&newest).unwrap());
+    std::fs::write(folder.path().join("cut.db.part"), "what a killed backup left").unwrap();
+    reader.backup(&folder.path().join("cut.db")).unwrap();
+    let empty = folder.path().join("empty.db");
+    std::fs::write(&empty, "").unwrap();
+    let refused = SqliteStore::restore(&empty, folder.path().join("other.db")).unwrap_err();
+    assert!(refused.to_string().contains("it is empty"), "{refused}");
 
     let memory = MemoryStore::new();
     let mut bench = Bench::start(memory.clone(), at(0), &[spec]);

@@ -242,7 +242,7 @@ impl Campaign<'_> {
         end(child);
     }
 
-    /// Every other time the copying process is killed too.
+    /// Every other time the copying process is killed too. A file with the backup's name is a whole copy all the same.
     fn kill_within_backup(&mut self) {
         let child = self.running();
         self.pass(Duration::from_millis(500));
@@ -253,14 +253,11 @@ impl Campaign<'_> {
         if self.random.below(2) == 0 {
             end(backup);
             end(child);
-            // It may have ended before; a part of a copy is nobody's store.
-            drop(std::fs::remove_file(self.world.path(&name)));
-            return;
+        } else {
+            end(child);
+            backup.wait().unwrap();
         }
-        end(child);
-        if backup.wait().unwrap().success() {
-            self.backups.push(self.world.path(&name));
-        }
+        self.backups.extend(Some(self.world.path(&name)).filter(|file| file.exists()));
     }
 
     fn kill_within_drain(&mut self) {

@@ -3,6 +3,7 @@
 //! Facts live in typed columns; what only people and programs outside read (parameters, figures,
 //! specifications) is JSON. Must not know: the engine.
 
+mod copy;
 mod lock;
 mod prune;
 mod query;
@@ -24,7 +25,7 @@ use crate::id::Seq;
 use crate::query::HistoryFilter;
 
 pub use lock::StoreLock;
-use watch::{Found, Watch, beside};
+use watch::{Found, Watch};
 
 /// The only writer of a SQLite store, by the lock file beside it.
 #[derive(Debug)]
@@ -88,42 +89,6 @@ impl SqliteStore {
         Ok(Self { conn, path, watch, saved: None, _locks: locks })
     }
 
-    /// Puts a copy in the place of the store at `path`; gives where the old one is kept, if there was one. A crash
-    /// leaves either store, whole.
-    ///
-    /// # Errors
-    /// When the store is in use, the copy is no store, or files cannot be written.
-    pub fn restore(copy: impl AsRef<Path>, path: impl AsRef<Path>) -> Result<Option<PathBuf>, StoreError> {
-        let (copy, path) = (copy.as_ref(), path.as_ref());
-        let _lock = StoreLock::take(&StoreLock::path_for(path))?;
-        schema::inspect(copy)?;
-        let fail =
-            |error: std::io::Error| StoreError::Io { place: path.display().to_string(), detail: error.to_string() };
-        let part = path.with_extension("restoring");
-        std::fs::copy(copy, &part).map_err(fail)?;
-        std::fs::File::open(&part).and_then(|file| file.sync_all()).map_err(fail)?;
-        let mut kept = None;
-        if path.exists() {
-            // The old store's log goes into it before it is put aside.
-            drop(
-                Connection::open(path)
-                    .and_then(|conn| conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))),
-            );
-            let aside = (1..).map(|n| path.with_extension(format!("before-restore-{n}.db"))).find(|p| !p.exists());
-            let aside = aside.unwrap_or_else(|| path.with_extension("before-restore.db"));
-            std::fs::hard_link(path, &aside).map_err(fail)?;
-            kept = Some(aside);
-        }
-        for log in ["-wal", "-shm"] {
-            match std::fs::remove_file(beside(path, log)) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail(error)),
-                _ => {}
-            }
-        }
-        std::fs::rename(&part, path).map_err(fail)?;
-        Ok(kept)
-    }
-
     /// Where the store is.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -180,9 +145,7 @@ impl Store for SqliteStore {
     }
 
     fn verify(&mut self) -> Result<(), StoreError> {
-        if std::fs::metadata(&self.path).is_ok_and(|meta| meta.len() == 0) {
-            return Err(StoreError::Corrupt { place: self.path.display().to_string(), detail: "it is empty".into() });
-        }
+        schema::refuse_empty(&self.path)?;
         // Another connection: this one may hold in memory what the file no longer has.
         schema::inspect(&self.path)
     }
@@ -259,8 +222,12 @@ impl Admin for SqliteReader {
     }
 
     fn backup(&self, target: &Path) -> Result<(), StoreError> {
-        let text = target.to_string_lossy().into_owned();
-        self.with(|conn| conn.execute("VACUUM INTO ?1", [text]).map(drop))
+        let mut copied = Ok(());
+        self.with(|conn| {
+            copied = copy::copy_into(conn, &self.path, target);
+            Ok(())
+        })?;
+        copied
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::copy::copy_into;
 use super::watch::Found;
 use super::{SqliteStore, Store as _, StoreError};
 
@@ -42,15 +43,10 @@ impl SqliteStore {
         }
     }
 
-    fn copy_aside(&self) -> Result<PathBuf, Box<dyn std::error::Error>> {
-        let part = self.path.with_extension("saving");
-        if part.exists() {
-            std::fs::remove_file(&part)?;
-        }
-        self.conn.execute("VACUUM INTO ?1", [part.to_string_lossy()])?;
-        std::fs::File::open(&part)?.sync_all()?;
-        let copy = copies(&self.path).find(|copy| !copy.exists()).ok_or("there are too many copies")?;
-        std::fs::rename(&part, &copy)?;
+    fn copy_aside(&self) -> Result<PathBuf, StoreError> {
+        let unused = copies(&self.path).find(|copy| !copy.exists());
+        let copy = unused.unwrap_or_else(|| self.path.with_extension("saved.db"));
+        copy_into(&self.conn, &self.path, &copy)?;
         Ok(copy)
     }
 }

@@ -14,6 +14,14 @@ const MIGRATIONS: &[&str] = &[include_str!("schema/001.sql"), include_str!("sche
 /// Marks the file as ours ("SCHD").
 const APPLICATION_ID: i64 = 0x5343_4844;
 
+/// Refuses a file that has lost everything.
+pub(super) fn refuse_empty(path: &Path) -> Result<(), StoreError> {
+    if std::fs::metadata(path).is_ok_and(|meta| meta.len() == 0) {
+        return Err(StoreError::Corrupt { place: path.display().to_string(), detail: "it is empty".into() });
+    }
+    Ok(())
+}
+
 /// Refuses a file that is no store of ours, damaged, or newer, before anything is written to it.
 pub(super) fn inspect(path: &Path) -> Result<(), StoreError> {
     let is_empty = |path: &Path| std::fs::metadata(path).map_or(true, |meta| meta.len() == 0);

@@ -221,6 +221,17 @@ fn a_store_that_is_moved_away_is_waited_for_and_one_that_is_deleted_is_saved() {
 }
 
 #[test]
+fn a_store_that_goes_away_while_nothing_comes_due_is_noticed_at_the_next_tick() {
+    let world = World::with(&format!("[heartbeat]\nevery = \"1s\"\n{}", command_schedule("s", "true", "")));
+    world.ok(&["start"]);
+    let (store, aside) = (world.path("data/sched.db"), world.path("data/aside.db"));
+    std::fs::rename(&store, &aside).unwrap();
+    world.wait_until("degraded");
+    std::fs::rename(&aside, &store).unwrap();
+    world.wait_until("running");
+}
+
+#[test]
 fn a_store_whose_log_is_deleted_is_made_whole_before_the_process_dies() {
     let (world, run) = in_use();
     let newest = world.ok(&["trigger", "s"]).out.trim().to_owned();

@@ -342,6 +342,11 @@ impl Handle {
         self.shared.bus.announce(Recorded { ts, event, seq: None });
     }
 
+    /// Looks whether the store can be written, although there may be nothing to write.
+    pub(crate) fn prove_store(&self) {
+        self.shared.writer.touch();
+    }
+
     /// Keeps an event.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ struct Queue {
     writes: Vec<Queued>,
     /// A reader has found damage.
     doubted: bool,
+    /// It is time to see whether the store can be written, although there is nothing to write.
+    touched: bool,
     closed: bool,
 }
 
@@ -40,6 +42,12 @@ impl Writer {
     /// Nothing more is written before the whole store has been looked at.
     pub(super) fn doubt(&self) {
         self.lock().doubted = true;
+        self.changed.notify_one();
+    }
+
+    /// Commits nothing, which shows whether anything could be.
+    pub(super) fn touch(&self) {
+        self.lock().touched = true;
         self.changed.notify_one();
     }
 
@@ -89,12 +97,13 @@ impl Writer {
     /// What has gathered, and whether the store is to be looked at first.
     fn take(&self) -> Option<(Vec<Queued>, bool)> {
         let mut queue = self.lock();
-        while queue.writes.is_empty() && !queue.doubted {
+        while queue.writes.is_empty() && !queue.doubted && !queue.touched {
             if queue.closed {
                 return None;
             }
             queue = self.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
+        queue.touched = false;
         let end = queue.writes.len().min(BATCH);
         let doubted = std::mem::take(&mut queue.doubted);
         Some((queue.writes.drain(..end).collect(), doubted))

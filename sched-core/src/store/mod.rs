@@ -428,7 +428,7 @@ pub trait Store: Send {
     /// When the store cannot be read.
     fn load(&mut self) -> Result<Snapshot, StoreError>;
 
-    /// Makes a batch durable as one transaction.
+    /// Makes a batch durable as one transaction; an empty one shows whether the store can be written.
     ///
     /// # Errors
     /// When nothing of the batch was made durable.

@@ -139,6 +139,29 @@ impl World {
 }
 
 #[test]
+fn a_disk_that_fails_to_sync_degrades_the_scheduler_until_it_works_again() {
+    let every = "trigger = { every = \"1s\" }\nmisfire = { policy = \"all\" }";
+    let each = command_schedule("each", "true", "").replace("trigger = { once = 2999-01-01T00:00:00Z }", every);
+    let world = World::with(&[command_schedule("s", "true", ""), each].concat());
+    let (source, library) = ("../sched-core/tests/faults/shim.c", world.path("shim.so"));
+    let built = Command::new("cc").args(["-O1", "-shared", "-fPIC", "-o"]).arg(&library).arg(source).output();
+    if !cfg!(target_os = "linux") || built.is_err() {
+        eprintln!("skipped: needs Linux and a C compiler `cc`");
+        return;
+    }
+    // The calls are counted; each second has some, and a failing one is tried again after a second.
+    let mut start = world.command(&["start"]);
+    start.env("LD_PRELOAD", &library).env("FAULT_FOLDER", world.path("data/sched.db")).env("FAULT_ERROR", "EIO");
+    start.env("FAULT_CALL", "sync").env("FAULT_FIRST", "25").env("FAULT_LAST", "31");
+    let started = Ended::from(start.output().unwrap());
+    assert_eq!(started.code, 0, "{}", started.err);
+    let problem = world.wait_until("degraded");
+    assert!(problem.contains("disk I/O error"), "{problem}");
+    let run = world.history().pop().unwrap();
+    world.works_again_with(run["run_id"].as_str().unwrap());
+}
+
+#[test]
 fn a_store_that_another_process_locks_degrades_the_scheduler_until_it_is_let_go() {
     let (world, run) = in_use();
     let other = rusqlite::Connection::open(world.path("data/sched.db")).unwrap();

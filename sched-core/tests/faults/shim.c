@@ -1,6 +1,6 @@
 /* A disk that fails on order. Loaded into a process by LD_PRELOAD, it counts the calls on files below one folder and
  * lets some of them fail. Only what SQLite's unix VFS and Rust's File use is wrapped (see `nm` of the test). The
- * process under test touches those files from one thread. */
+ * counts are exact where one thread touches those files. */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>

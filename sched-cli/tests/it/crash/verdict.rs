@@ -66,13 +66,15 @@ struct Facts {
     runs: HashMap<String, Run>,
     keys: HashMap<String, String>,
     attempts: HashMap<(String, u64), Attempt>,
+    last_event: u64,
 }
 
 impl Facts {
     fn read(path: &Path) -> Self {
         let conn = Connection::open(path).unwrap();
         let id = |bytes: Vec<u8>| uuid::Uuid::from_slice(&bytes).unwrap().to_string();
-        let mut facts = Self { runs: HashMap::new(), keys: HashMap::new(), attempts: HashMap::new() };
+        let last_event = conn.query_row("SELECT max(seq) FROM events", [], |row| row.get(0)).unwrap();
+        let mut facts = Self { runs: HashMap::new(), keys: HashMap::new(), attempts: HashMap::new(), last_event };
         let mut statement = conn.prepare("SELECT run_id, state, fence, idempotency FROM runs").unwrap();
         let mut rows = statement.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
@@ -119,6 +121,7 @@ pub(super) fn verdict(world: &World, acknowledged: &Acknowledged, backups: &[Pat
     faults.extend(successes_without_an_end(&lines, &facts));
     faults.extend(overlaps(&lines));
     faults.extend(bad_copies(backups));
+    faults.extend(gaps_in_the_log(world, facts.last_event));
     let starts = lines.iter().filter(|line| !line.ended).count();
     let drained = facts.attempts.values().filter(|attempt| attempt.was_drained()).count();
     let lost = facts.attempts.values().filter(|attempt| attempt.error.is_some() && !attempt.was_drained());
@@ -217,6 +220,15 @@ fn overlaps(lines: &[Line]) -> Vec<String> {
         }
     }
     faults
+}
+
+/// Each committed event stands in the log; after a crash it may stand there twice.
+fn gaps_in_the_log(world: &World, last: u64) -> Option<String> {
+    let told: HashSet<u64> = world.log().iter().filter_map(|line| line["seq"].as_u64()).collect();
+    let missing: Vec<u64> = (1..=last).filter(|seq| !told.contains(seq)).collect();
+    let beyond = told.iter().filter(|seq| **seq > last).count();
+    (!missing.is_empty() || beyond > 0)
+        .then(|| format!("of {last} events the log lacks {missing:?}, and has {beyond} that the store lacks"))
 }
 
 /// A copy that was called finished is whole, and its own ledger is complete.

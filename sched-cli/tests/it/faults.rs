@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::world::{Ended, World, command_schedule};
+use crate::world::{Ended, World, command_schedule, shim};
 
 /// A disk of two megabytes.
 struct SmallDisk(PathBuf);
@@ -143,12 +143,10 @@ fn a_disk_that_fails_to_sync_degrades_the_scheduler_until_it_works_again() {
     let every = "trigger = { every = \"1s\" }\nmisfire = { policy = \"all\" }";
     let each = command_schedule("each", "true", "").replace("trigger = { once = 2999-01-01T00:00:00Z }", every);
     let world = World::with(&[command_schedule("s", "true", ""), each].concat());
-    let (source, library) = ("../sched-core/tests/faults/shim.c", world.path("shim.so"));
-    let built = Command::new("cc").args(["-O1", "-shared", "-fPIC", "-o"]).arg(&library).arg(source).output();
-    if !cfg!(target_os = "linux") || built.is_err() {
+    let Some(library) = shim(world.folder.path()) else {
         eprintln!("skipped: needs Linux and a C compiler `cc`");
         return;
-    }
+    };
     // The calls are counted; each second has some, and a failing one is tried again after a second.
     let mut start = world.command(&["start"]);
     start.env("LD_PRELOAD", &library).env("FAULT_FOLDER", world.path("data/sched.db")).env("FAULT_ERROR", "EIO");

@@ -9,6 +9,7 @@
 //! Half of the kills fall into a start, a migration, an online backup or a drain. Each attempt's own process writes
 //! when it began and ended; [`verdict`] holds that, and what the program acknowledged, against the store.
 
+mod first_start;
 mod store;
 mod verdict;
 
@@ -23,7 +24,6 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use sched_core::testing::Random;
 use sched_core::{Clock as _, SystemClock};
-use serde_json::Value;
 
 use crate::world::World;
 use verdict::Acknowledged;
@@ -195,15 +195,10 @@ impl Campaign<'_> {
 
     /// Waits until it stands; one that ends by itself is a failure.
     fn stand(&self, child: &mut Child) {
-        while !self.stands(child.id()) {
+        while !self.world.is_marked_by(child.id()) {
             self.lives(child);
             std::thread::sleep(LOOK);
         }
-    }
-
-    fn stands(&self, pid: u32) -> bool {
-        let marker = std::fs::read_to_string(self.world.path("data/daemon.json")).unwrap_or_default();
-        serde_json::from_str::<Value>(&marker).is_ok_and(|marker| marker["pid"] == pid)
     }
 
     #[track_caller]
@@ -238,7 +233,7 @@ impl Campaign<'_> {
         let mut child = self.spawn();
         self.pass(self.start_takes);
         self.lives(&mut child);
-        self.inside += usize::from(!self.stands(child.id()));
+        self.inside += usize::from(!self.world.is_marked_by(child.id()));
         end(child);
     }
 

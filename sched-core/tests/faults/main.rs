@@ -12,6 +12,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
 mod facts;
+mod older;
 mod scenario;
 
 use std::collections::BTreeMap;
@@ -68,14 +69,29 @@ fn shim(folder: &Path) -> Option<PathBuf> {
     Some(library)
 }
 
+/// What scenarios need.
+struct Tools<'t> {
+    library: &'t Path,
+    base: &'t Path,
+    /// The store that the scenario finds.
+    old: Option<&'t Path>,
+}
+
 /// One scenario in a process of its own; what it said and how many calls of each kind it made.
-fn play(library: &Path, folder: &Path, fault: Option<(&str, u64, Way)>) -> (Output, BTreeMap<String, u64>) {
+fn play(tools: &Tools<'_>, folder: &Path, fault: Option<(&str, u64, Way)>) -> (Output, BTreeMap<String, u64>) {
     let counts = folder.join("counts");
     let store = folder.join("store");
     std::fs::create_dir(&store).unwrap();
+    if let Some(old) = tools.old {
+        std::fs::copy(old, scenario::path_in(&store)).unwrap();
+    }
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "scenario::scenario_within_a_process_of_its_own", "--nocapture"]);
-    command.env("LD_PRELOAD", library).env("FAULT_FOLDER", &store).env("FAULT_COUNTS", &counts).env(STORE, &store);
+    command
+        .env("LD_PRELOAD", tools.library)
+        .env("FAULT_FOLDER", &store)
+        .env("FAULT_COUNTS", &counts)
+        .env(STORE, &store);
     if let Some((call, first, way)) = fault {
         command.env("FAULT_CALL", call).env("FAULT_FIRST", first.to_string());
         command.env("FAULT_LAST", (first + way.calls - 1).to_string()).env("FAULT_ERROR", way.error);
@@ -103,12 +119,43 @@ fn whichever_call_on_the_disk_fails_or_is_the_last_nothing_acknowledged_is_missi
         eprintln!("skipped: there is no C compiler `cc`");
         return;
     };
-    let clean = tempfile::tempdir_in(base.path()).unwrap();
-    let (output, mut counted) = play(&library, clean.path(), None);
+    let (library, base) = (library.as_path(), base.path());
+    let tally = Tally::default();
+    let made = fail_each_call(&Tools { library, base, old: None }, &tally, 100);
+    let old = base.join("old.db");
+    std::fs::copy(scenario::path_in(&made.folder.path().join("store")), &old).unwrap();
+    older::take_back_to_schema_1(&old);
+    let upgraded = fail_each_call(&Tools { library, base, old: Some(&old) }, &tally, 10);
+    let count = |figure: &AtomicUsize| figure.load(Ordering::Relaxed);
+    // Not captured: who runs the tests sees what was done.
+    writeln!(
+        std::io::stderr(),
+        "faults on SQLite: {:?} calls in the scenario, {:?} in a migration; {} scenarios, {} faults injected, {} \
+         acknowledged facts found again\n\
+         all ways at each call: FAULTS=all cargo test -p sched-core --all-features --test faults -- --nocapture",
+        made.counted,
+        upgraded.counted,
+        count(&tally.scenarios),
+        count(&tally.faults),
+        count(&tally.facts),
+    )
+    .unwrap();
+}
+
+/// A scenario without faults.
+struct Clean {
+    folder: tempfile::TempDir,
+    counted: BTreeMap<String, u64>,
+}
+
+/// Plays the scenario once as it is, which gives `least` facts or more, and then with each of its calls failing.
+fn fail_each_call(tools: &Tools<'_>, tally: &Tally, least: usize) -> Clean {
+    let folder = tempfile::tempdir_in(tools.base).unwrap();
+    let (output, mut counted) = play(tools, folder.path(), None);
     assert_eq!(counted.remove("injected"), Some(0));
     let acknowledged = Fact::read(&output.stdout);
-    assert!(output.status.success() && acknowledged.len() > 100, "{}", String::from_utf8_lossy(&output.stderr));
-    facts::check(&clean.path().join("store"), &acknowledged).unwrap();
+    assert!(output.status.success() && acknowledged.len() > least, "{}", String::from_utf8_lossy(&output.stderr));
+    facts::check(&folder.path().join("store"), &acknowledged).unwrap();
 
     let all = std::env::var("FAULTS").is_ok_and(|text| text == "all");
     let mut plan = Vec::new();
@@ -121,13 +168,13 @@ fn whichever_call_on_the_disk_fails_or_is_the_last_nothing_acknowledged_is_missi
             plan.extend(chosen.concat().into_iter().map(|way| (call, number, way)));
         }
     }
-    let (tally, next, failed) = (Tally::default(), AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..cores {
             scope.spawn(|| {
                 while let Some((call, number, way)) = plan.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    if let Err(fault) = inject(&library, base.path(), (call, *number, *way), &tally) {
+                    if let Err(fault) = inject(tools, (call, *number, *way), tally) {
                         failed.lock().unwrap().push(format!("{call} {number} {way:?}: {fault}"));
                     }
                 }
@@ -136,22 +183,12 @@ fn whichever_call_on_the_disk_fails_or_is_the_last_nothing_acknowledged_is_missi
     });
     let failed = failed.into_inner().unwrap();
     assert!(failed.is_empty(), "{} of {} failed:\n{}", failed.len(), plan.len(), failed.join("\n"));
-    let count = |figure: &AtomicUsize| figure.load(Ordering::Relaxed);
-    // Not captured: who runs the tests sees what was done.
-    writeln!(
-        std::io::stderr(),
-        "faults on SQLite: {counted:?} calls in the scenario, {} scenarios, {} faults injected, {} acknowledged facts \
-         found again\nall ways at each call: FAULTS=all cargo test -p sched-core --all-features --test faults",
-        count(&tally.scenarios),
-        count(&tally.faults),
-        count(&tally.facts),
-    )
-    .unwrap();
+    Clean { folder, counted }
 }
 
-fn inject(library: &Path, base: &Path, (call, number, way): (&str, u64, Way), tally: &Tally) -> Result<(), String> {
-    let folder = tempfile::tempdir_in(base).unwrap();
-    let (output, counted) = play(library, folder.path(), Some((call, number, way)));
+fn inject(tools: &Tools<'_>, (call, number, way): (&str, u64, Way), tally: &Tally) -> Result<(), String> {
+    let folder = tempfile::tempdir_in(tools.base).unwrap();
+    let (output, counted) = play(tools, folder.path(), Some((call, number, way)));
     let told = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() && !ENDS.iter().any(|end| end.error == way.error) {
         return Err(format!("the scenario ended with {}: {told}", output.status));

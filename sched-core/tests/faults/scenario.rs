@@ -10,8 +10,8 @@ use sched_core::engine::{Assignment, Command};
 use sched_core::store::{Committed, Snapshot, Write};
 use sched_core::testing::Bench;
 use sched_core::{
-    JobError, On, Outcome, Output, Query, Retry, ScheduleSpec, SqliteStore, Store, StoreError, TriggerKind,
-    TriggerRequest, TriggerSpec,
+    HistoryFilter, HistoryRow, JobError, On, Outcome, Output, Query, Retry, ScheduleSpec, SqliteStore, Store,
+    StoreError, TriggerKind, TriggerRequest, TriggerSpec,
 };
 
 use crate::facts::Fact;
@@ -121,10 +121,31 @@ fn whole(path: &Path, tries: u32) {
     drop(bench.shutdown(MINUTE));
 }
 
+/// Opens a store that an older program left, and tells of what is in it.
+fn upgrade(path: &Path, tries: u32) {
+    let mut store = Stubborn::open(path, tries);
+    let snapshot = store.load().unwrap();
+    for row in &snapshot.schedules {
+        Fact::Version(row.name().to_string(), row.version).tell();
+        Fact::Cursor(row.name().to_string(), row.cursor.timestamp_micros()).tell();
+    }
+    let history = persist(tries, || store.reader().history(&HistoryFilter::newest(100)));
+    for row in history {
+        if let HistoryRow::Run(run) = row {
+            Fact::Final(run.run_id, run.state.to_string()).tell();
+        }
+    }
+}
+
 #[test]
 fn scenario_within_a_process_of_its_own() {
     let Ok(folder) = std::env::var(STORE) else { return };
     let tries = std::env::var(TRIES).map_or(1, |text| text.parse().unwrap());
-    whole(&path_in(Path::new(&folder)), tries);
+    let path = path_in(Path::new(&folder));
+    if path.exists() {
+        upgrade(&path, tries);
+    } else {
+        whole(&path, tries);
+    }
     std::process::exit(0);
 }

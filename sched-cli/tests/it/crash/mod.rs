@@ -10,7 +10,8 @@
 //! when it began and ended; [`verdict`] holds that, and what the program acknowledged, against the store.
 
 mod first_start;
-mod store;
+#[path = "../../../../sched-core/tests/faults/older.rs"]
+mod older;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -178,7 +179,7 @@ impl Campaign<'_> {
                 Moment::Running => self.kill_running(),
                 Moment::Start => self.kill_within_start(),
                 Moment::Migration => {
-                    store::take_back_to_schema_1(&self.world.path("data/sched.db"));
+                    older::take_back_to_schema_1(&self.world.path("data/sched.db"));
                     self.kill_within_start();
                 }
                 Moment::Backup => self.kill_within_backup(),

@@ -1,13 +1,13 @@
-//! The store from outside: as an older program would have written it.
+//! A store as an older program would have left it; the crash campaign of sched-cli uses it too.
 
 use std::path::Path;
 
 use rusqlite::Connection;
 
-const SCHEMA_1: &str = include_str!("../../../../sched-core/src/store/sqlite/schema/001.sql");
+const SCHEMA_1: &str = include_str!("../../src/store/sqlite/schema/001.sql");
 
 /// Makes the store what the first version of the program would have left: its schema, with the same rows.
-pub(super) fn take_back_to_schema_1(path: &Path) {
+pub(crate) fn take_back_to_schema_1(path: &Path) {
     let old = path.with_extension("old");
     drop(std::fs::remove_file(&old));
     let conn = Connection::open(&old).unwrap();

@@ -147,23 +147,23 @@ fn kinds(base_dir: &Path, data_dir: &Path, base_url: &str) -> Registry {
     registry
 }
 
-/// Reads the generated key, or makes it: 32 random bytes, readable by the owner only.
+/// Reads the generated key, or makes it: 32 random bytes, readable by the owner only. It has its name when it is whole: an
+/// empty file that a crash left would keep every later start from standing.
 fn generated_key(path: &Path) -> std::io::Result<String> {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
 
-    let key = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
-    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(mut file) => {
-            writeln!(file, "{key}")?;
-            file.sync_all()?;
-            Ok(key)
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-            Ok(std::fs::read_to_string(path)?.trim_end().to_owned())
-        }
-        Err(error) => Err(error),
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        read => return read.map(|text| text.trim_end().to_owned()),
     }
+    let key = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+    let part = path.with_extension("part");
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+    writeln!(file, "{key}")?;
+    file.sync_all()?;
+    std::fs::rename(&part, path)?;
+    Ok(key)
 }
 
 /// The schedules of the original system, at the times its environment variables name.

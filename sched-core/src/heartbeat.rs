@@ -144,6 +144,7 @@ async fn beat(handle: Handle, period: Duration, stop: CancellationToken) -> Resu
                 }
             }
             handle.announce(Event::Tick { tick, next: next.clone() });
+            handle.prove_store();
         }
         tokio::select! {
             pulse = pulses.recv() => if pulse.is_none() { break },

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use sched_core::sink::NdjsonLog;
 use sched_core::{
-    EngineError, Event, Job, JobError, Misfire, Output, Registry, RunContext, RunState, ScheduleSpec, Scheduler,
-    SqliteStore, TriggerRequest, TriggerSpec, async_trait,
+    EngineError, Event, Job, JobError, Misfire, Output, Recorded, Registry, RunContext, RunState, ScheduleSpec,
+    Scheduler, SqliteStore, TriggerRequest, TriggerSpec, async_trait,
 };
 use serde::Deserialize;
 
@@ -206,6 +207,24 @@ async fn a_job_keeps_output_artifacts_and_state() {
     let output = handle.files().unwrap().output_path(run_id);
     assert_eq!(std::fs::read_to_string(output).unwrap(), "one line\n");
     scheduler.shutdown(GRACE).await;
+}
+
+#[tokio::test]
+async fn half_a_line_that_a_crash_left_in_the_log_swallows_no_other() {
+    let world = World::new(0);
+    let path = world.folder.path().join("scheduler.log");
+    std::fs::write(&path, "{\"ts\":\"2026-01-0").unwrap();
+    let scheduler = world.start(&["ok"]);
+    let handle = scheduler.handle().clone();
+    let log = NdjsonLog::start(&path, &handle, &tokio::runtime::Handle::current()).unwrap();
+    scheduler.shutdown(GRACE).await;
+    let (ts, event) = (handle.clock().now().utc, Event::Cleanup { removed_pid: 1 });
+    log.finish(Recorded { ts, event, seq: None }).await;
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut lines = text.lines().map(serde_json::from_str::<serde_json::Value>);
+    assert!(lines.next().unwrap().is_err());
+    let events: Vec<_> = lines.map(|line| line.unwrap()["event"].clone()).collect();
+    assert_eq!(events, ["schedule_changed", "cleanup"]);
 }
 
 #[tokio::test]

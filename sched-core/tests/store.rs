@@ -270,6 +270,12 @@ fn a_store_checks_itself_and_a_copy_of_one_on_disk_tells_the_same() {
     assert!(reader.backup(&copy).is_err(), "a copy replaces nothing");
     let newest = HistoryFilter::newest(100);
     assert_eq!(SqliteReader::open(&copy).unwrap().history(&newest).unwrap(), reader.history(&newest).unwrap());
+    std::fs::write(folder.path().join("cut.db.part"), "what a killed backup left").unwrap();
+    reader.backup(&folder.path().join("cut.db")).unwrap();
+    let empty = folder.path().join("empty.db");
+    std::fs::write(&empty, "").unwrap();
+    let refused = SqliteStore::restore(&empty, folder.path().join("other.db")).unwrap_err();
+    assert!(refused.to_string().contains("it is empty"), "{refused}");
 
     let memory = MemoryStore::new();
     let mut bench = Bench::start(memory.clone(), at(0), &[spec]);
@@ -335,4 +341,53 @@ fn a_store_has_one_writer_and_the_second_is_told_who_has_it() {
     assert!(SqliteStore::open_held(&path, elsewhere).is_err(), "another lock is no way around");
     drop(first);
     SqliteStore::open(&path).unwrap();
+}
+
+#[test]
+fn a_store_whose_files_go_away_takes_nothing_more_and_saves_what_it_took() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, aside) = (folder.path().join("sched.db"), folder.path().join("aside"));
+    let mut store = SqliteStore::open(&path).unwrap();
+    let take = |store: &mut SqliteStore, intent| {
+        store.commit(&[Write { at: at(0), intent, events: vec![] }]).map(drop).map_err(|error| error.to_string())
+    };
+    take(&mut store, Intent::Declare(row())).unwrap();
+
+    std::fs::rename(&path, &aside).unwrap();
+    let refused = take(&mut store, Intent::Enqueue(run(1, None))).unwrap_err();
+    assert!(
+        refused.contains("everything acknowledged is saved in") && refused.contains("sched.saved-1.db"),
+        "{refused}"
+    );
+    std::fs::rename(&aside, &path).unwrap();
+    take(&mut store, Intent::Enqueue(run(1, None))).unwrap();
+
+    std::fs::remove_file(&path).unwrap();
+    let refused = take(&mut store, Intent::Enqueue(run(2, None))).unwrap_err();
+    assert!(refused.contains("sched.saved-2.db"), "the first copy is old: {refused}");
+    assert_eq!(take(&mut store, Intent::Enqueue(run(2, None))).unwrap_err(), refused, "one copy is enough");
+    drop(store);
+    for log in ["sched.db-wal", "sched.db-shm"] {
+        drop(std::fs::remove_file(folder.path().join(log)));
+    }
+    assert_eq!(SqliteStore::open(&path).unwrap_err().to_string(), refused, "it does not begin anew in silence");
+    SqliteStore::restore(folder.path().join("sched.saved-2.db"), &path).unwrap();
+    let reader = SqliteStore::open(&path).unwrap().reader();
+    assert_eq!(reader.schedules().unwrap(), [row()]);
+    assert!(reader.run(RunId::from_uuid(Uuid::from_u128(1))).unwrap().is_some());
+}
+
+#[test]
+fn a_store_that_lost_its_pages_but_not_its_log_is_not_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sched.db");
+    let mut store = SqliteStore::open(&path).unwrap();
+    store.commit(&[Write { at: at(0), intent: Intent::Declare(row()), events: vec![] }]).unwrap();
+    let log = folder.path().join("sched.db-wal");
+    let kept = std::fs::read(&log).unwrap();
+    drop(store);
+    std::fs::write(&log, kept).unwrap();
+    std::fs::write(&path, "").unwrap();
+    let error = SqliteStore::open(&path).unwrap_err().to_string();
+    assert!(error.contains("it is missing or empty, and its log"), "{error}");
 }

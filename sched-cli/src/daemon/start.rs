@@ -2,17 +2,20 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
+use hyper::Method;
 use sched_core::{Clock as _, Event, Recorded, SystemClock};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::place::{holder, is_held};
 use crate::args::Global;
 use crate::compose::Setup;
+use crate::control::call;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 
@@ -23,6 +26,8 @@ const SURVIVAL: Duration = Duration::from_secs(2);
 /// However slow the start was, the command ends by then.
 const ANSWER_WITHIN: Duration = Duration::from_millis(3900);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+/// A killed process has ended within this.
+const LAST_BREATH: Duration = Duration::from_millis(1000);
 
 #[derive(Debug, Deserialize)]
 struct Word {
@@ -42,7 +47,7 @@ struct Word {
 
 pub(crate) fn start(global: &Global) -> Outcome {
     let setup = Setup::load(global)?;
-    if let Some(pid) = holder(&setup.config.data_dir) {
+    if let Some(pid) = living_holder(&setup.config.data_dir) {
         return Ok(already(global, pid));
     }
     let clock = SystemClock::new();
@@ -68,6 +73,21 @@ pub(crate) fn start(global: &Global) -> Outcome {
         }
     }
     Ok(Exit::Done)
+}
+
+/// The process that holds the data folder and goes on holding it. One that was killed holds it until its last thread
+/// has ended; to call that running would leave nothing running.
+fn living_holder(data_dir: &Path) -> Option<u32> {
+    let mut waited = Duration::ZERO;
+    loop {
+        let pid = holder(data_dir)?;
+        let answers = call::<Value>(data_dir, Method::GET, "/api/v1/status", None, Some(LAST_BREATH)).is_ok();
+        if answers || waited >= LAST_BREATH {
+            return Some(pid);
+        }
+        std::thread::sleep(BETWEEN_LOOKS);
+        waited += BETWEEN_LOOKS;
+    }
 }
 
 /// Waits for the whole time, unless the child dies meanwhile.

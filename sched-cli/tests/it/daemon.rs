@@ -135,6 +135,19 @@ fn after_kill_9_nothing_acknowledged_is_lost_and_a_dead_run_is_settled_once() {
 }
 
 #[test]
+fn a_start_right_after_a_kill_starts_although_the_dead_still_hold_the_lock_for_a_moment() {
+    let world = World::with(&command_schedule("a", "true", ""));
+    let start = || world.ok(&["start", "--json"]).json();
+    let mut pid = start()["pid"].as_i64().unwrap();
+    for _ in 0..3 {
+        kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
+        let started = start();
+        assert!(started["already"].is_null() && started["pid"] != pid, "{started}");
+        pid = started["pid"].as_i64().unwrap();
+    }
+}
+
+#[test]
 fn twenty_starts_at_once_give_one_daemon() {
     let world = World::with(&command_schedule("a", "true", ""));
     let starts: Vec<_> =

@@ -1,4 +1,5 @@
-//! Disks that are full or refuse: clear errors, nothing acknowledged lost, and recovery without help.
+//! Disks that are full or refuse, and stores that are held, damaged or taken away while they are in use: clear
+//! errors, nothing acknowledged lost, and recovery without help where there can be one.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -7,7 +8,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::world::{Ended, World};
+use crate::world::{Ended, World, command_schedule, shim};
 
 /// A disk of two megabytes.
 struct SmallDisk(PathBuf);
@@ -98,4 +99,169 @@ fn a_folder_that_cannot_be_written_is_named_and_stays_as_it_is() {
     assert_eq!(as_other(&["status", "--json"]).json()["state"], json!("stopped"));
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1, "only the program");
+}
+
+/// A scheduler that ticks each second, with one run behind it, on a store without a log.
+fn in_use() -> (World, String) {
+    let every = "[[schedule]]\nname = \"each\"\njob = \"command\"\ntrigger = { every = \"1s\" }\n\
+                 misfire = { policy = \"all\" }\nparams = { argv = [\"true\"] }\n";
+    let heartbeat = "[heartbeat]\nevery = \"1s\"\n";
+    let world = World::with(&[heartbeat, &command_schedule("s", "true", ""), every].concat());
+    world.ok(&["start"]);
+    let run = world.ok(&["trigger", "s", "--wait"]).out;
+    world.ok(&["restart"]);
+    (world, run.split(' ').next().unwrap().to_owned())
+}
+
+impl World {
+    /// Waits until the scheduler says that it is like this; gives its problem.
+    fn wait_until(&self, state: &str) -> String {
+        loop {
+            let status = self.status();
+            if status["state"] == state {
+                return status["problem"].as_str().unwrap_or_default().to_owned();
+            }
+        }
+    }
+
+    /// Waits until it has ticked once more: a store that fails stops no heartbeat.
+    fn tick_on(&self) {
+        let before = self.status()["tick"].as_u64().unwrap();
+        while self.status()["tick"].as_u64().unwrap() <= before {}
+    }
+
+    fn works_again_with(&self, run: &str) {
+        self.wait_until("running");
+        self.ok(&["trigger", "s", "--wait"]);
+        assert_eq!(self.history().iter().filter(|row| row["run_id"] == run).count(), 1);
+        self.ok(&["audit"]);
+    }
+}
+
+#[test]
+fn a_disk_that_fails_to_sync_degrades_the_scheduler_until_it_works_again() {
+    let every = "trigger = { every = \"1s\" }\nmisfire = { policy = \"all\" }";
+    let each = command_schedule("each", "true", "").replace("trigger = { once = 2999-01-01T00:00:00Z }", every);
+    let world = World::with(&[command_schedule("s", "true", ""), each].concat());
+    let Some(library) = shim(world.folder.path()) else {
+        eprintln!("skipped: needs Linux and a C compiler `cc`");
+        return;
+    };
+    // The calls are counted; each second has some, and a failing one is tried again after a second.
+    let mut start = world.command(&["start"]);
+    start.env("LD_PRELOAD", &library).env("FAULT_FOLDER", world.path("data/sched.db")).env("FAULT_ERROR", "EIO");
+    start.env("FAULT_CALL", "sync").env("FAULT_FIRST", "25").env("FAULT_LAST", "31");
+    let started = Ended::from(start.output().unwrap());
+    assert_eq!(started.code, 0, "{}", started.err);
+    let problem = world.wait_until("degraded");
+    assert!(problem.contains("disk I/O error"), "{problem}");
+    let run = world.history().pop().unwrap();
+    world.works_again_with(run["run_id"].as_str().unwrap());
+}
+
+#[test]
+fn a_store_that_another_process_locks_degrades_the_scheduler_until_it_is_let_go() {
+    let (world, run) = in_use();
+    let other = rusqlite::Connection::open(world.path("data/sched.db")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let problem = world.wait_until("degraded");
+    assert!(problem.contains("is held by another process"), "{problem}");
+    assert_eq!(world.sched(&["trigger", "s"]).code, 1);
+    world.tick_on();
+    other.execute_batch("COMMIT").unwrap();
+    world.works_again_with(&run);
+}
+
+#[test]
+fn damage_that_a_reader_finds_stops_the_scheduler_from_building_on_it_until_the_file_is_whole_again() {
+    let (world, run) = in_use();
+    let store = world.path("data/sched.db");
+    let whole = std::fs::read(&store).unwrap();
+    let mut damaged = whole.clone();
+    damaged[4096..].iter_mut().for_each(|byte| *byte = byte.wrapping_mul(31).wrapping_add(7));
+    std::fs::write(&store, damaged).unwrap();
+    let key = std::fs::read_to_string(world.path("data/dashboard.key")).unwrap();
+    let (code, answer) = world.http("GET", "/api/v1/runs", Some(key.trim()));
+    assert!(code >= 500 && answer["error"]["message"].as_str().unwrap().contains("is damaged"), "{code} {answer}");
+    let problem = world.wait_until("degraded");
+    assert!(problem.contains("is damaged") && problem.contains("restore a backup"), "{problem}");
+    assert_eq!(world.sched(&["trigger", "s"]).code, 1);
+    world.tick_on();
+    std::fs::write(&store, whole).unwrap();
+    world.works_again_with(&run);
+}
+
+#[test]
+fn a_store_that_is_cut_off_is_noticed_at_the_next_write() {
+    let (world, run) = in_use();
+    let store = world.path("data/sched.db");
+    let whole = std::fs::read(&store).unwrap();
+    for length in [4096, 0] {
+        std::fs::OpenOptions::new().write(true).open(&store).unwrap().set_len(length).unwrap();
+        let problem = world.wait_until("degraded");
+        assert!(problem.contains("is damaged") && problem.contains("restore a backup"), "{problem}");
+        world.tick_on();
+        std::fs::write(&store, &whole).unwrap();
+        world.works_again_with(&run);
+    }
+}
+
+#[test]
+fn a_store_that_is_moved_away_is_waited_for_and_one_that_is_deleted_is_saved() {
+    let (world, run) = in_use();
+    let (store, aside) = (world.path("data/sched.db"), world.path("data/aside.db"));
+    std::fs::rename(&store, &aside).unwrap();
+    let problem = world.wait_until("degraded");
+    assert!(problem.contains("were deleted or replaced") && problem.contains("sched.saved-1.db"), "{problem}");
+    world.tick_on();
+    std::fs::rename(&aside, &store).unwrap();
+    world.works_again_with(&run);
+
+    let newest = world.history()[0]["run_id"].as_str().unwrap().to_owned();
+    for file in ["data/sched.db", "data/sched.db-wal", "data/sched.db-shm"] {
+        std::fs::remove_file(world.path(file)).unwrap();
+    }
+    let problem = world.wait_until("degraded");
+    assert!(
+        problem.contains("everything acknowledged is saved in") && problem.contains("sched.saved-2.db"),
+        "{problem}"
+    );
+    assert_eq!(world.sched(&["trigger", "s"]).code, 1);
+    world.kill();
+    let refused = world.sched(&["start"]);
+    assert!(
+        refused.code == 4 && refused.err.contains("sched.saved-2.db"),
+        "it does not begin anew: {} {}",
+        refused.out,
+        refused.err
+    );
+    world.ok(&["restore", "data/sched.saved-2.db"]);
+    world.ok(&["start"]);
+    assert_eq!(world.history().iter().filter(|row| row["run_id"] == newest.as_str()).count(), 1);
+    world.works_again_with(&run);
+}
+
+#[test]
+fn a_store_that_goes_away_while_nothing_comes_due_is_noticed_at_the_next_tick() {
+    let world = World::with(&format!("[heartbeat]\nevery = \"1s\"\n{}", command_schedule("s", "true", "")));
+    world.ok(&["start"]);
+    let (store, aside) = (world.path("data/sched.db"), world.path("data/aside.db"));
+    std::fs::rename(&store, &aside).unwrap();
+    world.wait_until("degraded");
+    std::fs::rename(&aside, &store).unwrap();
+    world.wait_until("running");
+}
+
+#[test]
+fn a_store_whose_log_is_deleted_is_made_whole_before_the_process_dies() {
+    let (world, run) = in_use();
+    let newest = world.ok(&["trigger", "s"]).out.trim().to_owned();
+    std::fs::remove_file(world.path("data/sched.db-wal")).unwrap();
+    let problem = world.wait_until("degraded");
+    assert!(problem.contains("everything acknowledged is in the store itself: stop, and start again"), "{problem}");
+    world.tick_on();
+    world.kill();
+    world.ok(&["start"]);
+    assert_eq!(world.history().iter().filter(|row| row["run_id"] == newest.as_str()).count(), 1);
+    world.works_again_with(&run);
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -67,7 +67,7 @@ impl World {
         self.sched(&["status", "--json"]).json()
     }
 
-    pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -89,6 +89,12 @@ impl World {
     pub(crate) fn history(&self) -> Vec<Value> {
         let runs = self.ok(&["runs", "--json", "--limit", "100"]);
         runs.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Whether this process says that it stands.
+    pub(crate) fn is_marked_by(&self, pid: u32) -> bool {
+        let marker = std::fs::read_to_string(self.path("data/daemon.json")).unwrap_or_default();
+        serde_json::from_str::<Value>(&marker).is_ok_and(|marker| marker["pid"] == pid)
     }
 
     pub(crate) fn kill(&self) {
@@ -134,4 +140,12 @@ pub(crate) fn command_schedule(name: &str, line: &str, more: &str) -> String {
         "[[schedule]]\nname = \"{name}\"\njob = \"command\"\ntrigger = {{ once = 2999-01-01T00:00:00Z }}\n\
          params = {{ argv = [{line:?}], shell = true }}\n{more}\n"
     )
+}
+
+/// A library that lets calls on a folder's files fail; none where it cannot be made.
+pub(crate) fn shim(folder: &Path) -> Option<PathBuf> {
+    let library = folder.join("shim.so");
+    let mut cc = Command::new("cc");
+    cc.args(["-O1", "-shared", "-fPIC", "-o"]).arg(&library).arg("../sched-core/tests/faults/shim.c");
+    (cfg!(target_os = "linux") && cc.output().is_ok_and(|built| built.status.success())).then_some(library)
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::files::Files;
 use super::inbox::Inbox;
+use super::writer::Writer;
 use crate::audit::AuditReport;
 use crate::bus::{Bus, Subscription};
 use crate::clock::Clock;
@@ -83,6 +84,7 @@ impl Replies {
 
 pub(super) struct Shared {
     pub(super) inbox: Arc<Inbox>,
+    pub(super) writer: Arc<Writer>,
     pub(super) replies: Replies,
     pub(super) bus: Bus,
     pub(super) query: Arc<dyn Query>,
@@ -149,7 +151,11 @@ impl Handle {
         &self,
         ask: impl FnOnce(&dyn Query) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, EngineError> {
-        Self::read_from(self.shared.query.clone(), ask).await
+        let answer = Self::read_from(self.shared.query.clone(), ask).await;
+        if matches!(answer, Err(EngineError::Store(StoreError::Corrupt { .. }))) {
+            self.shared.writer.doubt();
+        }
+        answer
     }
 
     /// History as jobs see it.
@@ -334,6 +340,11 @@ impl Handle {
     pub fn announce(&self, event: Event) {
         let ts = self.shared.clock.now().utc;
         self.shared.bus.announce(Recorded { ts, event, seq: None });
+    }
+
+    /// Looks whether the store can be written, although there may be nothing to write.
+    pub(crate) fn prove_store(&self) {
+        self.shared.writer.touch();
     }
 
     /// Keeps an event.

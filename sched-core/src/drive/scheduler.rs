@@ -232,8 +232,10 @@ impl SchedulerBuilder {
             .map_err(|source| StartError::Spec { schedule: "stored".into(), source })?;
         let inbox = Arc::new(Inbox::new()?);
         let effects = commit_first(&mut *self.store, &mut machine, clock.now(), effects)?;
+        let writer = Arc::new(Writer::default());
         let shared = Arc::new(Shared {
             inbox: inbox.clone(),
+            writer: writer.clone(),
             replies: Replies::default(),
             bus: Bus::new(),
             query: self.store.reader(),
@@ -247,7 +249,6 @@ impl SchedulerBuilder {
         let handle = Handle { shared: shared.clone() };
         let port = Arc::new(EnginePort::default());
         port.connect(handle.clone());
-        let writer = Arc::new(Writer::default());
         let runner = self.runner.unwrap_or_else(|| Arc::new(TaskRunner::new(registry, runtime)));
         let driver =
             Driver { machine, shared, writer: writer.clone(), runner, port, cancels: Arc::default(), drained: false };

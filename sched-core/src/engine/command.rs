@@ -430,7 +430,7 @@ impl Machine {
 
     fn problem(&self) -> Option<String> {
         let store = self.store_failing.as_ref().map(|reason| {
-            format!("the store cannot be written ({reason}): nothing new starts, and it is tried again every second")
+            format!("the store cannot be written ({reason}): nothing new starts, and it is tried again until it can")
         });
         store.or_else(|| self.clock_problem())
     }

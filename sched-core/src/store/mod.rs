@@ -402,6 +402,14 @@ pub enum StoreError {
         /// The holder, when it is known.
         holder: Option<u32>,
     },
+    /// The files are not those that were opened.
+    #[error("the files of the store {place} were deleted or replaced; {remedy}")]
+    Moved {
+        /// Where.
+        place: String,
+        /// What to do now.
+        remedy: String,
+    },
     /// Reading or writing failed.
     #[error("the store {place} cannot be used: {detail}")]
     Io {
@@ -428,11 +436,19 @@ pub trait Store: Send {
     /// When the store cannot be read.
     fn load(&mut self) -> Result<Snapshot, StoreError>;
 
-    /// Makes a batch durable as one transaction.
+    /// Makes a batch durable as one transaction; an empty one shows whether the store can be written.
     ///
     /// # Errors
     /// When nothing of the batch was made durable.
     fn commit(&mut self, writes: &[Write]) -> Result<Committed, StoreError>;
+
+    /// Looks at all of the store, for a reader has found it damaged.
+    ///
+    /// # Errors
+    /// When it is.
+    fn verify(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// A reader beside this writer.
     fn reader(&self) -> Arc<dyn Query>;

@@ -3,20 +3,23 @@
 //! Facts live in typed columns; what only people and programs outside read (parameters, figures,
 //! specifications) is JSON. Must not know: the engine.
 
+mod copy;
 mod lock;
 #[cfg(test)]
 mod plans;
 mod prune;
 mod query;
+mod rescue;
 mod rows;
 mod schema;
+mod watch;
 mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::{Admin, Committed, Query, Receipt, Snapshot, Store, StoreError, Write};
 use crate::event::Recorded;
@@ -24,12 +27,16 @@ use crate::id::Seq;
 use crate::query::HistoryFilter;
 
 pub use lock::StoreLock;
+use watch::{Found, Watch};
 
 /// The only writer of a SQLite store, by the lock file beside it.
 #[derive(Debug)]
 pub struct SqliteStore {
     conn: Connection,
     path: PathBuf,
+    watch: Watch,
+    /// Where everything was saved when the files were found to be others.
+    saved: Option<PathBuf>,
     _locks: Vec<StoreLock>,
 }
 
@@ -72,6 +79,7 @@ impl SqliteStore {
             return Err(StoreError::Io { place: path.display().to_string(), detail });
         }
         schema::inspect(&path)?;
+        rescue::refuse_to_begin_anew(&path)?;
         let mut conn = Connection::open(&path).map_err(fail)?;
         conn.busy_timeout(Duration::from_secs(5)).map_err(fail)?;
         conn.pragma_update(None, "journal_mode", "WAL").map_err(fail)?;
@@ -79,45 +87,8 @@ impl SqliteStore {
         conn.pragma_update(None, "foreign_keys", true).map_err(fail)?;
         conn.set_prepared_statement_cache_capacity(64);
         schema::migrate(&mut conn, &path)?;
-        Ok(Self { conn, path, _locks: locks })
-    }
-
-    /// Puts a copy in the place of the store at `path`; gives where the old one is kept, if there was one. A crash
-    /// leaves either store, whole.
-    ///
-    /// # Errors
-    /// When the store is in use, the copy is no store, or files cannot be written.
-    pub fn restore(copy: impl AsRef<Path>, path: impl AsRef<Path>) -> Result<Option<PathBuf>, StoreError> {
-        let (copy, path) = (copy.as_ref(), path.as_ref());
-        let _lock = StoreLock::take(&StoreLock::path_for(path))?;
-        schema::inspect(copy)?;
-        let fail =
-            |error: std::io::Error| StoreError::Io { place: path.display().to_string(), detail: error.to_string() };
-        let part = path.with_extension("restoring");
-        std::fs::copy(copy, &part).map_err(fail)?;
-        std::fs::File::open(&part).and_then(|file| file.sync_all()).map_err(fail)?;
-        let mut kept = None;
-        if path.exists() {
-            // The old store's log goes into it before it is put aside.
-            drop(
-                Connection::open(path)
-                    .and_then(|conn| conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))),
-            );
-            let aside = (1..).map(|n| path.with_extension(format!("before-restore-{n}.db"))).find(|p| !p.exists());
-            let aside = aside.unwrap_or_else(|| path.with_extension("before-restore.db"));
-            std::fs::hard_link(path, &aside).map_err(fail)?;
-            kept = Some(aside);
-        }
-        for log in ["-wal", "-shm"] {
-            let mut name = path.as_os_str().to_owned();
-            name.push(log);
-            match std::fs::remove_file(name) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail(error)),
-                _ => {}
-            }
-        }
-        std::fs::rename(&part, path).map_err(fail)?;
-        Ok(kept)
+        let watch = Watch::over(&path);
+        Ok(Self { conn, path, watch, saved: None, _locks: locks })
     }
 
     /// Where the store is.
@@ -125,6 +96,21 @@ impl SqliteStore {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+fn apply_all(tx: &Transaction<'_>, writes: &[Write]) -> rusqlite::Result<Committed> {
+    let mut committed = Committed::default();
+    for write in writes {
+        let receipt = write::apply(tx, &write.intent)?;
+        if !matches!(receipt, Receipt::Conflict | Receipt::Existing(_)) {
+            for event in &write.events {
+                let seq = Seq(write::append_event(tx, write.at, event)?);
+                committed.events.push(Recorded { ts: write.at, event: event.clone(), seq: Some(seq) });
+            }
+        }
+        committed.receipts.push(receipt);
+    }
+    Ok(committed)
 }
 
 impl Drop for SqliteStore {
@@ -142,24 +128,28 @@ impl Store for SqliteStore {
     }
 
     fn commit(&mut self, writes: &[Write]) -> Result<Committed, StoreError> {
-        let path = &self.path;
-        let run = |conn: &mut Connection| -> rusqlite::Result<Committed> {
-            let tx = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-            let mut committed = Committed::default();
-            for write in writes {
-                let receipt = write::apply(&tx, &write.intent)?;
-                if !matches!(receipt, Receipt::Conflict | Receipt::Existing(_)) {
-                    for event in &write.events {
-                        let seq = Seq(write::append_event(&tx, write.at, event)?);
-                        committed.events.push(Recorded { ts: write.at, event: event.clone(), seq: Some(seq) });
-                    }
-                }
-                committed.receipts.push(receipt);
+        let fail = |error| failure(&self.path, &error);
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
+        let committed = apply_all(&tx, writes).map_err(fail)?;
+        // The last moment: what is committed into a file that is gone is not durable.
+        match self.watch.look() {
+            Found::Same => {
+                tx.commit().map_err(fail)?;
+                self.saved = None;
             }
-            tx.commit()?;
-            Ok(committed)
-        };
-        run(&mut self.conn).map_err(|error| failure(path, &error))
+            found => {
+                drop(tx);
+                self.rescue(found)?;
+                return self.commit(writes);
+            }
+        }
+        Ok(committed)
+    }
+
+    fn verify(&mut self) -> Result<(), StoreError> {
+        schema::refuse_empty(&self.path)?;
+        // Another connection: this one may hold in memory what the file no longer has.
+        schema::inspect(&self.path)
     }
 
     fn reader(&self) -> Arc<dyn Query> {
@@ -234,8 +224,12 @@ impl Admin for SqliteReader {
     }
 
     fn backup(&self, target: &Path) -> Result<(), StoreError> {
-        let text = target.to_string_lossy().into_owned();
-        self.with(|conn| conn.execute("VACUUM INTO ?1", [text]).map(drop))
+        let mut copied = Ok(());
+        self.with(|conn| {
+            copied = copy::copy_into(conn, &self.path, target);
+            Ok(())
+        })?;
+        copied
     }
 }
 

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::super::StoreError;
 use super::failure;
+use super::watch::beside;
 
 /// Each entry brings the schema from its index to the next version.
 const MIGRATIONS: &[&str] =
@@ -14,18 +15,33 @@ const MIGRATIONS: &[&str] =
 /// Marks the file as ours ("SCHD").
 const APPLICATION_ID: i64 = 0x5343_4844;
 
+/// Refuses a file that has lost everything.
+pub(super) fn refuse_empty(path: &Path) -> Result<(), StoreError> {
+    if std::fs::metadata(path).is_ok_and(|meta| meta.len() == 0) {
+        return Err(StoreError::Corrupt { place: path.display().to_string(), detail: "it is empty".into() });
+    }
+    Ok(())
+}
+
 /// Refuses a file that is no store of ours, damaged, or newer, before anything is written to it.
 pub(super) fn inspect(path: &Path) -> Result<(), StoreError> {
-    let empty = std::fs::metadata(path).map_or(true, |meta| meta.len() == 0);
-    if empty {
-        return Ok(());
+    let is_empty = |path: &Path| std::fs::metadata(path).map_or(true, |meta| meta.len() == 0);
+    let place = path.display().to_string();
+    if is_empty(path) {
+        // A store that SQLite makes has its first page before its log. It would throw the log away.
+        let log = beside(path, "-wal");
+        let detail = || format!("it is missing or empty, and its log {} is not", log.display());
+        return if is_empty(&log) { Ok(()) } else { Err(StoreError::Corrupt { place, detail: detail() }) };
     }
     let fail = |error| failure(path, &error);
-    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(fail)?;
+    // A process that was killed before the store had its log may have left a change to roll back. Only a connection
+    // that can write does so.
+    let to_roll_back = beside(path, "-journal").exists();
+    let flags = if to_roll_back { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
+    let conn = Connection::open_with_flags(path, flags).map_err(fail)?;
     let number = |pragma: &str| conn.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let found = number("user_version").map_err(fail)?;
     let application = number("application_id").map_err(fail)?;
-    let place = path.display().to_string();
     let known = MIGRATIONS.len() as i64;
     if application != APPLICATION_ID && (found != 0 || application != 0) {
         return Err(StoreError::Corrupt { place, detail: "it is a SQLite file of another program".into() });

@@ -78,7 +78,7 @@ impl SqliteStore {
             let detail = format!("this program was built with SQLite {}, needs 3.51.3", rusqlite::version());
             return Err(StoreError::Io { place: path.display().to_string(), detail });
         }
-        schema::inspect(&path)?;
+        schema::inspect_for_writing(&path)?;
         rescue::refuse_to_begin_anew(&path)?;
         let mut conn = Connection::open(&path).map_err(fail)?;
         conn.busy_timeout(Duration::from_secs(5)).map_err(fail)?;
@@ -98,10 +98,11 @@ impl SqliteStore {
     }
 }
 
-fn apply_all(tx: &Transaction<'_>, writes: &[Write]) -> rusqlite::Result<Committed> {
+/// Applies each write, or, with `apart`, those that contradict nothing that is stored.
+fn apply_all(tx: &mut Transaction<'_>, writes: &[Write], apart: bool) -> rusqlite::Result<Committed> {
     let mut committed = Committed::default();
     for write in writes {
-        let receipt = write::apply(tx, &write.intent)?;
+        let receipt = if apart { apply_apart(tx, write)? } else { write::apply(tx, &write.intent)? };
         if !matches!(receipt, Receipt::Conflict | Receipt::Existing(_)) {
             for event in &write.events {
                 let seq = Seq(write::append_event(tx, write.at, event)?);
@@ -111,6 +112,24 @@ fn apply_all(tx: &Transaction<'_>, writes: &[Write]) -> rusqlite::Result<Committ
         committed.receipts.push(receipt);
     }
     Ok(committed)
+}
+
+/// Applies one write; one that contradicts what is stored, by someone else's hand, changes nothing.
+fn apply_apart(tx: &mut Transaction<'_>, write: &Write) -> rusqlite::Result<Receipt> {
+    let point = tx.savepoint()?;
+    match write::apply(&point, &write.intent) {
+        Err(error) if is_contradiction(&error) => Ok(Receipt::Conflict),
+        receipt => {
+            let receipt = receipt?;
+            point.commit()?;
+            Ok(receipt)
+        }
+    }
+}
+
+fn is_contradiction(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
+        || matches!(error, rusqlite::Error::QueryReturnedNoRows | rusqlite::Error::FromSqlConversionFailure(..))
 }
 
 impl Drop for SqliteStore {
@@ -129,8 +148,15 @@ impl Store for SqliteStore {
 
     fn commit(&mut self, writes: &[Write]) -> Result<Committed, StoreError> {
         let fail = |error| failure(&self.path, &error);
-        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
-        let committed = apply_all(&tx, writes).map_err(fail)?;
+        let mut tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
+        let mut applied = apply_all(&mut tx, writes, false);
+        if applied.as_ref().is_err_and(is_contradiction) {
+            // One bad row must not hold up the rest: once more, each write by itself.
+            tx.rollback().map_err(fail)?;
+            tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
+            applied = apply_all(&mut tx, writes, true);
+        }
+        let committed = applied.map_err(fail)?;
         // The last moment: what is committed into a file that is gone is not durable.
         match self.watch.look() {
             Found::Same => {
@@ -149,7 +175,8 @@ impl Store for SqliteStore {
     fn verify(&mut self) -> Result<(), StoreError> {
         schema::refuse_empty(&self.path)?;
         // Another connection: this one may hold in memory what the file no longer has.
-        schema::inspect(&self.path)
+        schema::inspect(&self.path)?;
+        schema::verify(&self.path)
     }
 
     fn reader(&self) -> Arc<dyn Query> {

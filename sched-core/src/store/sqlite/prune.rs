@@ -1,7 +1,7 @@
 //! Removes old history in pieces that are short, and counts the fires that go with it.
 
 use chrono::{DateTime, Utc};
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::{PruneCursor, Pruned};
 use super::rows::{self, Id, Micros};
@@ -24,7 +24,7 @@ struct Ended {
 }
 
 /// Removes, or with `dry_run` counts, what is old among the next rows; the cursor says where it ended.
-pub(super) fn prune(tx: &Transaction<'_>, rule: &PruneRule, from: Option<PruneCursor>) -> Result<Pruned> {
+pub(super) fn prune(tx: &Connection, rule: &PruneRule, from: Option<PruneCursor>) -> Result<Pruned> {
     let ended = ended(tx, rule, from)?;
     let next = (ended.len() == PIECE as usize).then(|| ended.last()).flatten();
     let next = next.map(|run| PruneCursor { at: run.finished_at, run_id: run.run_id });
@@ -57,7 +57,7 @@ pub(super) fn prune(tx: &Transaction<'_>, rule: &PruneRule, from: Option<PruneCu
     Ok(pruned)
 }
 
-fn ended(tx: &Transaction<'_>, rule: &PruneRule, from: Option<PruneCursor>) -> Result<Vec<Ended>> {
+fn ended(tx: &Connection, rule: &PruneRule, from: Option<PruneCursor>) -> Result<Vec<Ended>> {
     let (at, id) =
         from.map_or((i64::MIN, uuid::Uuid::nil()), |from| (from.at.timestamp_micros(), from.run_id.as_uuid()));
     let before = rule.before.max(rule.failures_before);
@@ -78,7 +78,7 @@ fn ended(tx: &Transaction<'_>, rule: &PruneRule, from: Option<PruneCursor>) -> R
 }
 
 /// Whether the run is among the newest of its schedule.
-fn is_kept(tx: &Transaction<'_>, run: &Ended, keep_newest: u32) -> Result<bool> {
+fn is_kept(tx: &Connection, run: &Ended, keep_newest: u32) -> Result<bool> {
     let newer: u32 = tx
         .prepare_cached(
             "SELECT count(*) FROM (SELECT 1 FROM runs
@@ -90,7 +90,7 @@ fn is_kept(tx: &Transaction<'_>, run: &Ended, keep_newest: u32) -> Result<bool> 
     Ok(newer < keep_newest)
 }
 
-fn remove_run(tx: &Transaction<'_>, run: &Ended) -> Result<()> {
+fn remove_run(tx: &Connection, run: &Ended) -> Result<()> {
     let id = || Id(run.run_id.as_uuid());
     let nominal = tx
         .prepare_cached("SELECT nominal_at FROM runs WHERE run_id = ?1")?
@@ -110,7 +110,7 @@ fn remove_run(tx: &Transaction<'_>, run: &Ended) -> Result<()> {
     Ok(())
 }
 
-fn ranges(tx: &Transaction<'_>, rule: &PruneRule) -> Result<u64> {
+fn ranges(tx: &Connection, rule: &PruneRule) -> Result<u64> {
     if rule.dry_run {
         let sql = "SELECT count(*) FROM ranges WHERE until_at < ?1";
         return tx.prepare_cached(sql)?.query_row([Micros(rule.before)], |row| row.get(0));
@@ -133,7 +133,7 @@ fn ranges(tx: &Transaction<'_>, rule: &PruneRule) -> Result<u64> {
     Ok(old.len() as u64)
 }
 
-fn count(tx: &Transaction<'_>, schedule: i64, from: DateTime<Utc>, until: DateTime<Utc>, fires: u64) -> Result<()> {
+fn count(tx: &Connection, schedule: i64, from: DateTime<Utc>, until: DateTime<Utc>, fires: u64) -> Result<()> {
     tx.prepare_cached(
         "INSERT INTO pruned (schedule, from_at, until_at, count) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (schedule) DO UPDATE
@@ -144,7 +144,7 @@ fn count(tx: &Transaction<'_>, schedule: i64, from: DateTime<Utc>, until: DateTi
 }
 
 /// Events go in order of their places, up to the first that is young, and never the newest.
-fn events(tx: &Transaction<'_>, rule: &PruneRule) -> Result<()> {
+fn events(tx: &Connection, rule: &PruneRule) -> Result<()> {
     tx.prepare_cached(
         "DELETE FROM events WHERE seq <= (SELECT max(seq) FROM (SELECT seq, ts FROM events ORDER BY seq LIMIT ?2)
            WHERE ts < ?1) AND ts < ?1 AND seq < (SELECT max(seq) FROM events)",

@@ -23,7 +23,30 @@ pub(super) fn refuse_empty(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Refuses a file that is no store of ours, damaged, or newer, before anything is written to it.
+/// A file up to this size is read whole at each start; a larger one when there is a doubt.
+const READ_WHOLE: u64 = 64 * 1024 * 1024;
+
+/// As [`inspect`], and refuses a file whose pages contradict each other; a large one is taken at its word.
+pub(super) fn inspect_for_writing(path: &Path) -> Result<(), StoreError> {
+    inspect(path)?;
+    if std::fs::metadata(path).is_ok_and(|meta| meta.len() <= READ_WHOLE) { verify(path) } else { Ok(()) }
+}
+
+/// Refuses a file whose pages contradict each other; reads all of it.
+pub(super) fn verify(path: &Path) -> Result<(), StoreError> {
+    let fail = |error| failure(path, &error);
+    if std::fs::metadata(path).map_or(true, |meta| meta.len() == 0) {
+        return Ok(());
+    }
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(fail)?;
+    let check: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(fail)?;
+    if check != "ok" {
+        return Err(StoreError::Corrupt { place: path.display().to_string(), detail: check });
+    }
+    Ok(())
+}
+
+/// Refuses a file that is no store of ours, or newer, before anything is written to it.
 pub(super) fn inspect(path: &Path) -> Result<(), StoreError> {
     let is_empty = |path: &Path| std::fs::metadata(path).map_or(true, |meta| meta.len() == 0);
     let place = path.display().to_string();
@@ -48,10 +71,6 @@ pub(super) fn inspect(path: &Path) -> Result<(), StoreError> {
     }
     if found > known {
         return Err(StoreError::Newer { place, found, known });
-    }
-    let check: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(fail)?;
-    if check != "ok" {
-        return Err(StoreError::Corrupt { place, detail: check });
     }
     Ok(())
 }

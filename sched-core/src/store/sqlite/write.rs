@@ -1,7 +1,7 @@
 //! Each intent as statements, inside the batch's transaction.
 
 use chrono::{DateTime, Utc};
-use rusqlite::{OptionalExtension, Transaction, named_params, params};
+use rusqlite::{Connection, OptionalExtension, named_params, params};
 
 use super::super::{Ahead, Ending, Follow, Health, Intent, Receipt, ScheduleRow};
 use super::rows::{self, Id, Json, Micros, RANGE_COLUMNS};
@@ -12,12 +12,12 @@ use crate::spec::ScheduleSpec;
 
 type Result<T> = rusqlite::Result<T>;
 
-pub(super) fn append_event(tx: &Transaction<'_>, at: DateTime<Utc>, event: &Event) -> Result<u64> {
+pub(super) fn append_event(tx: &Connection, at: DateTime<Utc>, event: &Event) -> Result<u64> {
     tx.prepare_cached("INSERT INTO events (ts, body) VALUES (?1, ?2)")?.execute(params![Micros(at), Json(event)])?;
     Ok(tx.last_insert_rowid().unsigned_abs())
 }
 
-pub(super) fn apply(tx: &Transaction<'_>, intent: &Intent) -> Result<Receipt> {
+pub(super) fn apply(tx: &Connection, intent: &Intent) -> Result<Receipt> {
     match intent {
         Intent::Declare(row) => declare(tx, row),
         Intent::Retire { schedule, at } => {
@@ -137,22 +137,22 @@ pub(super) fn apply(tx: &Transaction<'_>, intent: &Intent) -> Result<Receipt> {
     }
 }
 
-fn schedule_id(tx: &Transaction<'_>, name: &ScheduleName) -> Result<i64> {
+fn schedule_id(tx: &Connection, name: &ScheduleName) -> Result<i64> {
     tx.prepare_cached("SELECT id FROM schedules WHERE name = ?1")?.query_row([name.as_str()], |row| row.get(0))
 }
 
-pub(super) fn put_fact(tx: &Transaction<'_>, name: &str, value: &str) -> Result<()> {
+pub(super) fn put_fact(tx: &Connection, name: &str, value: &str) -> Result<()> {
     tx.prepare_cached("INSERT INTO facts (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = ?2")?
         .execute([name, value])
         .map(drop)
 }
 
-fn last_fence(tx: &Transaction<'_>) -> Result<u64> {
+fn last_fence(tx: &Connection) -> Result<u64> {
     let sql = "SELECT coalesce((SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'fence'), 0)";
     tx.prepare_cached(sql)?.query_row([], |row| row.get(0))
 }
 
-fn declare(tx: &Transaction<'_>, row: &ScheduleRow) -> Result<Receipt> {
+fn declare(tx: &Connection, row: &ScheduleRow) -> Result<Receipt> {
     tx.prepare_cached(
         "INSERT INTO schedules (name, spec, version, effective_from, cursor, paused, retired, failing_since)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
@@ -182,7 +182,7 @@ fn declare(tx: &Transaction<'_>, row: &ScheduleRow) -> Result<Receipt> {
     Ok(Receipt::Applied)
 }
 
-fn insert_run(tx: &Transaction<'_>, schedule: i64, run: &RunRecord) -> Result<()> {
+fn insert_run(tx: &Connection, schedule: i64, run: &RunRecord) -> Result<()> {
     if let Some(at) = run.nominal_at.filter(|_| run.origin != Origin::Chain) {
         tx.prepare_cached("INSERT INTO fires (schedule, nominal_at, run_id) VALUES (?1, ?2, ?3)")?.execute(params![
             schedule,
@@ -230,7 +230,7 @@ fn insert_run(tx: &Transaction<'_>, schedule: i64, run: &RunRecord) -> Result<()
 }
 
 /// What comes with the end of a run.
-fn follow(tx: &Transaction<'_>, run_id: RunId, what: &Follow) -> Result<()> {
+fn follow(tx: &Connection, run_id: RunId, what: &Follow) -> Result<()> {
     let set = |column: &str, value: Option<Micros>| {
         let sql =
             format!("UPDATE schedules SET {column} = ?2 WHERE id = (SELECT schedule FROM runs WHERE run_id = ?1)");
@@ -252,7 +252,7 @@ fn follow(tx: &Transaction<'_>, run_id: RunId, what: &Follow) -> Result<()> {
 
 /// Ends an attempt under its fence; with `again`, the run goes back into the queue.
 fn end(
-    tx: &Transaction<'_>,
+    tx: &Connection,
     run_id: RunId,
     fence: Fence,
     ending: &Ending,
@@ -292,7 +292,7 @@ fn end(
     Ok(true)
 }
 
-fn put_range(tx: &Transaction<'_>, schedule: i64, range: &RangeRecord) -> Result<()> {
+fn put_range(tx: &Connection, schedule: i64, range: &RangeRecord) -> Result<()> {
     tx.prepare_cached(
         "INSERT INTO ranges (range_id, schedule, version, state, reason, blocker, from_at, until_at, count, superseded)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
@@ -314,7 +314,7 @@ fn put_range(tx: &Transaction<'_>, schedule: i64, range: &RangeRecord) -> Result
 }
 
 /// Replaces ranges by others, if they are as they were read.
-fn replace(tx: &Transaction<'_>, schedule: i64, expected: &[RangeRecord], parts: &[RangeRecord]) -> Result<bool> {
+fn replace(tx: &Connection, schedule: i64, expected: &[RangeRecord], parts: &[RangeRecord]) -> Result<bool> {
     let same = "range_id = ?1 AND from_at = ?2 AND until_at = ?3 AND count = ?4 AND superseded = 0";
     for range in expected {
         let values = params![Id(range.range_id.as_uuid()), Micros(range.from), Micros(range.until), range.count];
@@ -332,12 +332,7 @@ fn replace(tx: &Transaction<'_>, schedule: i64, expected: &[RangeRecord], parts:
     Ok(true)
 }
 
-fn recover(
-    tx: &Transaction<'_>,
-    expected: &[RangeRecord],
-    parts: &[RangeRecord],
-    runs: &[RunRecord],
-) -> Result<Receipt> {
+fn recover(tx: &Connection, expected: &[RangeRecord], parts: &[RangeRecord], runs: &[RunRecord]) -> Result<Receipt> {
     let Some(first) = runs.first() else { return Ok(Receipt::Applied) };
     let id = schedule_id(tx, &first.schedule)?;
     for run in runs {
@@ -363,7 +358,7 @@ fn recover(
 }
 
 /// What lies after an instant, of each schedule whose cursor does.
-fn look_ahead(tx: &Transaction<'_>, after: DateTime<Utc>) -> Result<Receipt> {
+fn look_ahead(tx: &Connection, after: DateTime<Utc>) -> Result<Receipt> {
     let names: Vec<(i64, String)> = tx
         .prepare_cached("SELECT id, name FROM schedules WHERE cursor > ?1 AND retired = 0 ORDER BY name")?
         .query_map([Micros(after)], |row| Ok((row.get(0)?, row.get(1)?)))?

@@ -4,14 +4,17 @@
 
 mod alarms;
 mod altered;
+mod attempts;
 mod backfill;
 mod chains;
 mod clock;
 mod field;
+mod lateness;
 mod policies;
 mod queue;
 mod reconcile;
 mod retention;
+mod starts;
 
 use std::time::Duration;
 

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use sched_core::{
-    Clock as _, HistoryFilter, HistoryRow, Query, RunState, ScheduleName, ScheduleView, SqliteReader, SystemClock,
-    views,
+    Admin as _, Clock as _, HistoryFilter, HistoryRow, Query, RunState, ScheduleName, ScheduleView, SqliteReader,
+    SystemClock, views,
 };
 use serde_json::json;
 
@@ -143,10 +143,19 @@ fn print_rows(rows: &[HistoryRow]) {
 
 pub(crate) fn audit(global: &Global, since: Option<DateTime<Utc>>) -> Outcome {
     let setup = Setup::load(global)?;
-    let report = sched_core::audit(&reader(&setup)?, since)?;
+    let reader = reader(&setup)?;
+    // What is read from a damaged file vouches for nothing.
+    let integrity = reader.integrity()?;
+    let report = sched_core::audit(&reader, since)?;
     if global.json {
-        output::json(&report);
+        let mut told = serde_json::to_value(&report).map_err(Failure::failed)?;
+        told["ok"] = json!(report.ok && integrity.is_empty());
+        told["integrity"] = json!(integrity);
+        output::json(&told);
     } else {
+        for line in &integrity {
+            output::line(&format!("damaged: {line}"));
+        }
         for (what, faults) in [("missing", &report.missing), ("wrong", &report.duplicates)] {
             for fault in faults {
                 output::line(&format!("{what}: {} {}", fault.schedule, output::time(fault.nominal_at)));
@@ -157,5 +166,9 @@ pub(crate) fn audit(global: &Global, since: Option<DateTime<Utc>>) -> Outcome {
         }
         output::line(&format!("{} nominal times expected, {} recorded", report.expected, report.recorded));
     }
-    Ok(if report.ok { Exit::Done } else { Exit::Failed })
+    Ok(match (integrity.is_empty(), report.ok) {
+        (false, _) => Exit::Store,
+        (true, false) => Exit::Failed,
+        (true, true) => Exit::Done,
+    })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::plan::{Step, any_between, plan};
+use super::plan::{Rules, Step, any_between, plan};
 use super::{Machine, OpenRange, Pending, Phase};
 use crate::clock::Now;
 use crate::event::Event;
@@ -46,8 +46,10 @@ impl Machine {
             }
             let mut expected = schedule.row.cursor;
             let replaces = schedule.row.spec.overlap == Overlap::CancelRunning;
-            let planned =
-                plan(&*schedule.trigger, expected, now.utc, &schedule.row.spec.misfire, hold, &schedule.ahead);
+            let delay = |at| stable_jitter(&schedule.row, at);
+            let (misfire, ahead) = (&schedule.row.spec.misfire, &schedule.ahead);
+            let rules = Rules { misfire, hold, ahead, delay: &delay };
+            let planned = plan(&*schedule.trigger, expected, now.utc, &rules);
             let mut draft = Draft::default();
             let last = planned.steps.last().map_or(expected, Step::until);
             let cursor = if follows { last } else { planned.cursor };

@@ -43,16 +43,20 @@ pub(crate) struct Plan {
     pub(crate) more: bool,
 }
 
-/// Decides the fires in (`cursor`, `now`], oldest first; those `ahead` have run already. With `hold`, none runs and
-/// all have that reason.
-pub(crate) fn plan(
-    trigger: &dyn Trigger,
-    cursor: DateTime<Utc>,
-    now: DateTime<Utc>,
-    misfire: &Misfire,
-    hold: Option<Reason>,
-    ahead: &BTreeSet<DateTime<Utc>>,
-) -> Plan {
+/// By what fires are decided.
+pub(crate) struct Rules<'a> {
+    pub(crate) misfire: &'a Misfire,
+    /// None of them runs, for this reason.
+    pub(crate) hold: Option<Reason>,
+    /// Fires that have run already.
+    pub(crate) ahead: &'a BTreeSet<DateTime<Utc>>,
+    /// How long after its nominal time a fire is to start (`jitter`); its lateness counts from there.
+    pub(crate) delay: &'a dyn Fn(DateTime<Utc>) -> TimeDelta,
+}
+
+/// Decides the fires in (`cursor`, `now`], oldest first.
+pub(crate) fn plan(trigger: &dyn Trigger, cursor: DateTime<Utc>, now: DateTime<Utc>, rules: &Rules<'_>) -> Plan {
+    let Rules { misfire, hold, ahead, .. } = *rules;
     let mut due = Vec::new();
     let mut at = cursor;
     let mut more = false;
@@ -75,7 +79,7 @@ pub(crate) fn plan(
         let keep_back = if more { misfire.max as usize } else { 0 };
         let decided = due.len() - keep_back.min(due.len());
         due.truncate(decided);
-        decide(&mut plan, &due, now, misfire, ahead);
+        decide(&mut plan, &due, now, rules);
     }
     if more {
         plan.cursor = due.last().copied().unwrap_or(cursor);
@@ -83,17 +87,12 @@ pub(crate) fn plan(
     plan
 }
 
-fn decide(
-    plan: &mut Plan,
-    due: &[DateTime<Utc>],
-    now: DateTime<Utc>,
-    misfire: &Misfire,
-    ahead: &BTreeSet<DateTime<Utc>>,
-) {
+fn decide(plan: &mut Plan, due: &[DateTime<Utc>], now: DateTime<Utc>, rules: &Rules<'_>) {
+    let Rules { misfire, ahead, delay, .. } = *rules;
     let window = TimeDelta::from_std(misfire.window).unwrap_or(TimeDelta::MAX);
     let total = due.len();
     for (index, &at) in due.iter().enumerate() {
-        let lateness = now - at;
+        let lateness = now - at - delay(at);
         let newer = total - 1 - index + usize::from(plan.more) * misfire.max as usize;
         let missed = if lateness <= LATE {
             None
@@ -145,7 +144,11 @@ mod tests {
 
     fn minutely(now: i64, misfire: &Misfire) -> Plan {
         let trigger = TriggerSpec::every(Duration::from_secs(60)).compile().unwrap();
-        plan(&*trigger, at(0), at(now), misfire, None, &BTreeSet::new())
+        plan(&*trigger, at(0), at(now), &by(misfire, &BTreeSet::new()))
+    }
+
+    fn by<'a>(misfire: &'a Misfire, ahead: &'a BTreeSet<DateTime<Utc>>) -> Rules<'a> {
+        Rules { misfire, hold: None, ahead, delay: &|_| TimeDelta::zero() }
     }
 
     fn gap(from: i64, until: i64, count: u64, reason: Reason) -> Step {
@@ -181,6 +184,19 @@ mod tests {
     }
 
     #[test]
+    fn lateness_counts_from_when_a_fire_was_to_start() {
+        let misfire = Misfire { policy: MisfirePolicy::Skip, ..Misfire::default() };
+        let trigger = TriggerSpec::every(Duration::from_secs(60)).compile().unwrap();
+        let steps = |delay: i64| {
+            let (ahead, delay) = (BTreeSet::new(), |_| TimeDelta::seconds(delay));
+            plan(&*trigger, at(0), at(90), &Rules { delay: &delay, ..by(&misfire, &ahead) }).steps
+        };
+        assert_eq!(steps(10), [gap(60, 60, 1, Reason::MisfireSkip)]);
+        assert_eq!(steps(25), [Step::Run { at: at(60), late: false }]);
+        assert_eq!(steps(40), [Step::Run { at: at(60), late: false }]);
+    }
+
+    #[test]
     fn nothing_older_than_the_window_runs() {
         let misfire = Misfire { window: Duration::from_secs(20), ..Misfire::default() };
         assert_eq!(minutely(150, &misfire).steps, [gap(60, 120, 2, Reason::Window)]);
@@ -192,7 +208,7 @@ mod tests {
         let now = at(365 * 86_400 + 30);
         let (mut cursor, mut missed, mut runs) = (at(0), 0, Vec::new());
         loop {
-            let plan = plan(&*trigger, cursor, now, &Misfire::default(), None, &BTreeSet::new());
+            let plan = plan(&*trigger, cursor, now, &by(&Misfire::default(), &BTreeSet::new()));
             for step in plan.steps {
                 match step {
                     Step::Gap { count, .. } => missed += count,

@@ -185,6 +185,28 @@ impl TriggerSpec {
         }
     }
 
+    /// The version of the time zone rules by which its instants are computed; none when it needs none.
+    #[must_use]
+    pub fn zone_data(&self) -> Option<&'static str> {
+        self.needs_a_zone().then_some(chrono_tz::IANA_TZDB_VERSION)
+    }
+
+    fn needs_a_zone(&self) -> bool {
+        let local = self.timezone.is_some_and(|zone| zone != Tz::UTC);
+        match &self.kind {
+            TriggerKind::Union(parts) => parts.iter().any(Self::needs_a_zone) || (local && !self.except.is_empty()),
+            TriggerKind::Calendar(expression) => {
+                let own = calendar::Calendar::parse(expression).ok().and_then(|(_, own)| own);
+                own.map_or(local, |zone| zone != Tz::UTC)
+            }
+            TriggerKind::Every { .. }
+            | TriggerKind::Once(_)
+            | TriggerKind::AfterCompletion(_)
+            | TriggerKind::After { .. } => local && !self.except.is_empty(),
+            _ => local,
+        }
+    }
+
     /// Checks the trigger.
     ///
     /// # Errors

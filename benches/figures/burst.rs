@@ -7,9 +7,9 @@ use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use sched_core::store::Write;
 use sched_core::{MemoryStore, ScheduleSpec, Scheduler, Seq, SqliteStore, Store, TriggerSpec};
 
+use crate::peers;
 use crate::record::{self, Batches, Recording};
 use crate::world::{self, Starts};
-use crate::peers;
 
 const FIRES: usize = 10_000;
 const ROUNDS: usize = 5;

@@ -55,7 +55,10 @@ impl IdleMinute {
     pub(crate) fn tell(&self, schedules: usize) {
         let Self { cpu, resident, wakes } = self;
         let share = 100.0 * cpu / 60.0;
-        println!("  {schedules:>6} schedules: {:.1} ms of CPU, {share:.3} % of a core; {resident:.0} MiB", cpu * 1000.0);
+        println!(
+            "  {schedules:>6} schedules: {:.1} ms of CPU, {share:.3} % of a core; {resident:.0} MiB",
+            cpu * 1000.0
+        );
         let wakes: Vec<_> = wakes.iter().map(|(thread, count)| format!("{thread} {count}")).collect();
         println!("    woken: {}", wakes.join(", "));
     }

@@ -48,7 +48,9 @@ pub(crate) fn measure() -> anyhow::Result<()> {
         drop((machine, store));
         parts[3].push(start(&path)?.as_secs_f64() * 1000.0);
     }
-    for (what, part) in ["open the file", "read it", "start the machine", "all of it, threads included"].iter().zip(&mut parts) {
+    for (what, part) in
+        ["open the file", "read it", "start the machine", "all of it, threads included"].iter().zip(&mut parts)
+    {
         println!("  {what:<40} {:>6.0} ms", world::quantile(part, 0.5));
     }
     Ok(())

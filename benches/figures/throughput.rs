@@ -45,8 +45,7 @@ async fn through_the_engine(
     batches: Option<&Batches>,
 ) -> anyhow::Result<(f64, usize)> {
     let spec = schedule()?;
-    let scheduler =
-        Scheduler::builder(store).registry(world::registry(None, None)).schedule(spec.clone()).start()?;
+    let scheduler = Scheduler::builder(store).registry(world::registry(None, None)).schedule(spec.clone()).start()?;
     let handle = scheduler.handle();
     if backlog > 0 {
         handle.set_dispatch(false, "figures").await?;

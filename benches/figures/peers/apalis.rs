@@ -15,7 +15,11 @@ use super::Started;
 use crate::world::{self, Starts};
 use crate::{burst, lateness};
 
-fn spawn(runtime: &Runtime, expression: &str, job: impl Fn(DateTime<Utc>) + Clone + Send + Sync + 'static) -> anyhow::Result<()> {
+fn spawn(
+    runtime: &Runtime,
+    expression: &str,
+    job: impl Fn(DateTime<Utc>) + Clone + Send + Sync + 'static,
+) -> anyhow::Result<()> {
     let schedule = cron::Schedule::from_str(expression)?;
     let handler = move |tick: Tick| {
         let job = job.clone();

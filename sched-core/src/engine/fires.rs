@@ -13,6 +13,9 @@ use crate::policy::Overlap;
 use crate::run::{Origin, RangeRecord, Reason, RunRecord, RunState};
 use crate::store::{Intent, ScheduleRow};
 
+/// No more schedules than this are planned in one step, so that the first runs of many start while others are planned.
+const A_STEP: usize = 256;
+
 /// What one plan writes.
 #[derive(Default)]
 struct Draft {
@@ -26,7 +29,11 @@ impl Machine {
         if self.store_failing.is_some() || self.draining.is_some() {
             return;
         }
-        while let Some((at, name)) = self.due.first().filter(|(at, _)| *at <= now.utc).cloned() {
+        for _ in 0..A_STEP {
+            if self.is_behind() {
+                break;
+            }
+            let Some((at, name)) = self.due.first().filter(|(at, _)| *at <= now.utc).cloned() else { break };
             self.due.remove(&(at, name.clone()));
             self.account(now, &name, None);
         }
@@ -142,7 +149,7 @@ impl Machine {
         };
         draft.ranges.insert(range_id, record.clone());
         if let Some(schedule) = self.schedules.get_mut(name) {
-            schedule.range = Some(OpenRange { record, announced: false });
+            schedule.range = Some(Box::new(OpenRange { record, announced: false }));
         }
     }
 

@@ -27,6 +27,7 @@ use serde_json::Value;
 pub use backfill::{BackfillRequest, MOST_FIRES, RangeFires};
 pub use command::{Command, EngineStatus, Refusal, Reply, TriggerRequest};
 pub use start::StartOptions;
+pub(crate) use start::new_ones;
 
 use crate::clock::Now;
 use crate::context::RunInfo;
@@ -38,6 +39,9 @@ use crate::store::{Intent, Receipt, ScheduleRow, Write};
 use crate::trigger::Trigger;
 use queue::{Class, Turn};
 use settle::StopCause;
+
+/// No fires are planned while so many writes, beside those of claims, are not durable yet.
+const MOST_UNWRITTEN: usize = 4096;
 
 /// What the engine needs to know of its place.
 #[derive(Debug, Clone)]
@@ -167,7 +171,7 @@ struct Schedule {
     busy: usize,
     /// Queued runs that wait for this schedule's running one.
     waiting: BTreeSet<Turn>,
-    range: Option<OpenRange>,
+    range: Option<Box<OpenRange>>,
     /// The last round given in each class.
     rounds: [u64; Class::COUNT],
     /// Fires after the cursor that have run already, before the clock went back.
@@ -176,7 +180,7 @@ struct Schedule {
 
 impl Schedule {
     /// Whether its next fire is counted from the end of its last run, and there is none while one is open.
-    const fn follows_runs(&self) -> bool {
+    fn follows_runs(&self) -> bool {
         self.row.spec.trigger.is_after_completion()
     }
 }
@@ -194,7 +198,8 @@ pub struct Machine {
     /// The last moment that was seen.
     seen: Now,
     ids: IdSource,
-    schedules: HashMap<ScheduleName, Schedule>,
+    /// Boxed, for a table keeps room for more than it holds.
+    schedules: HashMap<ScheduleName, Box<Schedule>>,
     runs: HashMap<RunId, OpenRun>,
     due: BTreeSet<(DateTime<Utc>, ScheduleName)>,
     later: BTreeSet<(DateTime<Utc>, RunId)>,
@@ -256,13 +261,20 @@ impl Machine {
     pub fn wake_after(&self, now: Now) -> Option<Duration> {
         let until = |at: DateTime<Utc>| (at - now.utc).to_std().unwrap_or(Duration::ZERO);
         let can_claim = self.can_claim();
-        let due = self.due.first().filter(|_| self.store_failing.is_none()).map(|(at, _)| until(*at));
+        let can_plan = self.store_failing.is_none() && self.draining.is_none() && !self.is_behind();
+        let due = self.due.first().filter(|_| can_plan).map(|(at, _)| until(*at));
         let ready = self.later.first().filter(|_| can_claim).map(|(at, _)| until(*at));
         let expiry = self.expiries.first().map(|(at, _)| until(*at));
         let deadline = self.deadlines.first().map(|(at, _)| at.saturating_sub(now.mono));
         let late = self.late.first().map(|(at, _)| until(*at));
         let overrun = self.overruns.first().map(|(at, _)| at.saturating_sub(now.mono));
         [due, ready, expiry, deadline, late, overrun].into_iter().flatten().min()
+    }
+
+    /// The store is slow: what comes due waits for it here, where it costs nothing. It is planned as soon as writes are
+    /// durable, and then is as late as it is.
+    fn is_behind(&self) -> bool {
+        self.pending.len() >= self.places + MOST_UNWRITTEN
     }
 
     fn write(&mut self, now: Now, intent: Intent, events: Vec<Event>) {
@@ -283,15 +295,15 @@ impl Machine {
                 let answer = match receipt {
                     Receipt::Conflict => {
                         if let Reply::Run(made) = reply {
-                            self.forget(made);
+                            self.unmake(made);
                         } else if let Reply::Runs(made) = reply {
-                            made.into_iter().for_each(|run_id| self.forget(run_id));
+                            made.into_iter().for_each(|run_id| self.unmake(run_id));
                         }
                         Err(Refusal::Conflict)
                     }
                     Receipt::Existing(run_id) => {
                         if let Reply::Run(made) = reply {
-                            self.forget(made);
+                            self.unmake(made);
                         }
                         Ok(Reply::Run(*run_id))
                     }
@@ -311,6 +323,13 @@ impl Machine {
                 self.write_then(now, Intent::LookAhead { after: now.utc }, Vec::new(), Pending::Ahead);
             }
             Some(Pending::Plan(_) | Pending::Reopen) | None => {}
+        }
+    }
+
+    /// Takes back a run that was not accepted; one that is being claimed gives its place back when its claim fails.
+    fn unmake(&mut self, run_id: RunId) {
+        if self.runs.get(&run_id).is_some_and(|run| run.phase != Phase::Claiming) {
+            self.forget(run_id);
         }
     }
 

@@ -67,7 +67,7 @@ fn commit(store: &mut impl Store, writes: &[Write]) -> Vec<Receipt> {
 /// Runs pass through the store as the engine sends them, each stage of a batch in one commit.
 fn cycle(bencher: Bencher<'_, '_>, mut store: impl Store, batch: usize) {
     let row = ScheduleRow {
-        spec: spec(),
+        spec: spec().into(),
         version: 1,
         effective_from: now(),
         cursor: now(),

@@ -1,5 +1,6 @@
 //! The daemon from outside: how soon it stands, what it costs while nothing is due.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -7,6 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+
+use crate::world;
 
 struct Daemon(Child);
 
@@ -40,32 +43,76 @@ pub(crate) fn time_to_readiness(sched: &Path) -> anyhow::Result<Duration> {
     Ok(begun.elapsed())
 }
 
-/// Seconds of CPU in a minute in which no schedule is due, heartbeat included; and the resident memory in MiB.
-pub(crate) fn idle_minute(sched: &Path, schedules: usize) -> anyhow::Result<(f64, f64)> {
+/// What a minute in which no schedule is due has cost, heartbeat included.
+pub(crate) struct IdleMinute {
+    cpu: f64,
+    resident: f64,
+    /// How often threads have waited and were woken, by the threads' names.
+    wakes: BTreeMap<String, u64>,
+}
+
+impl IdleMinute {
+    pub(crate) fn tell(&self, schedules: usize) {
+        let Self { cpu, resident, wakes } = self;
+        let share = 100.0 * cpu / 60.0;
+        println!(
+            "  {schedules:>6} schedules: {:.1} ms of CPU, {share:.3} % of a core; {resident:.0} MiB",
+            cpu * 1000.0
+        );
+        let wakes: Vec<_> = wakes.iter().map(|(thread, count)| format!("{thread} {count}")).collect();
+        println!("    woken: {}", wakes.join(", "));
+    }
+}
+
+pub(crate) fn idle_minute(sched: &Path, schedules: usize) -> anyhow::Result<IdleMinute> {
     let folder = tempfile::tempdir()?;
     let mut config = String::new();
+    let month = world::far_month();
     for number in 0..schedules {
         writeln!(config, "[[schedule]]\nname = \"s{number}\"\njob = \"command\"\nparams = {{ argv = [\"true\"] }}")?;
-        writeln!(config, "trigger = {{ cron = \"{} 0 1 1 *\" }}", number % 60)?;
+        writeln!(config, "trigger = {{ cron = \"{} 0 1 {month} *\" }}", number % 60)?;
     }
     std::fs::write(folder.path().join("sched.toml"), config)?;
     let daemon = start(sched, folder.path())?;
     std::thread::sleep(Duration::from_secs(5));
-    let before = cpu_seconds(daemon.0.id())?;
+    let before = tasks(daemon.0.id())?;
     std::thread::sleep(Duration::from_secs(60));
-    let cpu = cpu_seconds(daemon.0.id())? - before;
+    let after = tasks(daemon.0.id())?;
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.0.id()))?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let resident: f64 = resident.trim().trim_end_matches(" kB").parse()?;
-    Ok((cpu, resident / 1024.0))
+    let resident: f64 = field(&status, "VmRSS")?.trim_end_matches(" kB").parse()?;
+    let mut wakes = BTreeMap::new();
+    for (id, task) in &after {
+        let woken = task.woken - before.get(id).map_or(0, |task| task.woken);
+        *wakes.entry(task.name.clone()).or_default() += woken;
+    }
+    let sum = |tasks: &BTreeMap<String, Task>| tasks.values().map(|task| task.nanoseconds).sum::<u64>();
+    let cpu = (sum(&after) - sum(&before)) as f64 / 1e9;
+    Ok(IdleMinute { cpu, resident: resident / 1024.0, wakes })
 }
 
-/// The first figure of each thread's schedstat is its time on a CPU in nanoseconds (proc_pid_schedstat(5)).
-fn cpu_seconds(pid: u32) -> anyhow::Result<f64> {
-    let mut nanoseconds = 0;
+struct Task {
+    name: String,
+    nanoseconds: u64,
+    woken: u64,
+}
+
+/// Each thread: the first figure of its schedstat is its time on a CPU in nanoseconds (proc_pid_schedstat(5)); it
+/// gives up the CPU by itself when it waits (proc_pid_status(5)).
+fn tasks(pid: u32) -> anyhow::Result<BTreeMap<String, Task>> {
+    let mut tasks = BTreeMap::new();
     for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
-        nanoseconds += text.split(' ').next().context("no figure")?.parse::<u64>()?;
+        let task = task?;
+        let read = |file: &str| std::fs::read_to_string(task.path().join(file));
+        let (status, schedstat) = (read("status")?, read("schedstat")?);
+        let nanoseconds = schedstat.split(' ').next().context("no figure")?.parse()?;
+        let woken = field(&status, "voluntary_ctxt_switches")?.parse()?;
+        let name = field(&status, "Name")?.to_owned();
+        tasks.insert(task.file_name().to_string_lossy().into_owned(), Task { name, nanoseconds, woken });
     }
-    Ok(nanoseconds as f64 / 1e9)
+    Ok(tasks)
+}
+
+fn field<'a>(status: &'a str, name: &str) -> anyhow::Result<&'a str> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.map(str::trim).with_context(|| format!("no {name}"))
 }

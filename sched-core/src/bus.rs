@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -19,15 +20,25 @@ const PAGE: u32 = 500;
 #[derive(Debug, Clone)]
 pub(crate) struct Bus {
     sender: broadcast::Sender<Arc<Recorded>>,
+    /// The place of the last committed event.
+    last: Arc<AtomicU64>,
     closed: CancellationToken,
 }
 
 impl Bus {
-    pub(crate) fn new() -> Self {
-        Self { sender: broadcast::Sender::new(CAPACITY), closed: CancellationToken::new() }
+    /// `last` is the place of the last event committed so far.
+    pub(crate) fn new(last: Seq) -> Self {
+        let (sender, closed) = (broadcast::Sender::new(CAPACITY), CancellationToken::new());
+        Self { sender, last: Arc::new(AtomicU64::new(last.0)), closed }
     }
 
     pub(crate) fn announce(&self, event: Recorded) {
+        if let Some(seq) = event.seq {
+            self.last.store(seq.0, Ordering::SeqCst);
+        }
+        if self.sender.receiver_count() == 0 {
+            return;
+        }
         // No listener is no fault.
         let _ = self.sender.send(Arc::new(event));
     }
@@ -39,8 +50,16 @@ impl Bus {
 
     pub(crate) fn subscribe(&self, query: Arc<dyn Query>, after: Option<Seq>) -> Subscription {
         let receiver = self.sender.subscribe();
-        let (closed, behind) = (self.closed.clone(), after.is_some());
-        Subscription { receiver, query, closed, last: after, behind, page: VecDeque::new() }
+        // From here on nothing is left out, whether it comes through the receiver or is read again.
+        let last = after.unwrap_or_else(|| Seq(self.last.load(Ordering::SeqCst)));
+        Subscription {
+            receiver,
+            query,
+            closed: self.closed.clone(),
+            last,
+            behind: after.is_some(),
+            page: VecDeque::new(),
+        }
     }
 }
 
@@ -49,7 +68,7 @@ pub struct Subscription {
     receiver: broadcast::Receiver<Arc<Recorded>>,
     query: Arc<dyn Query>,
     closed: CancellationToken,
-    last: Option<Seq>,
+    last: Seq,
     behind: bool,
     page: VecDeque<Recorded>,
 }
@@ -78,25 +97,24 @@ impl Subscription {
             };
             match received {
                 Ok(event) => match event.seq {
-                    Some(seq) if self.last.is_some_and(|last| seq <= last) => {}
+                    Some(seq) if seq <= self.last => {}
                     Some(seq) => {
-                        self.last = Some(seq);
+                        self.last = seq;
                         return Some(Recorded::clone(&event));
                     }
                     None => return Some(Recorded::clone(&event)),
                 },
-                Err(broadcast::error::RecvError::Lagged(_)) => self.behind = self.last.is_some(),
+                Err(broadcast::error::RecvError::Lagged(_)) => self.behind = true,
                 Err(broadcast::error::RecvError::Closed) => return None,
             }
         }
     }
 
     fn read_page(&mut self) {
-        let after = self.last.unwrap_or_default();
-        match self.query.events_after(after, PAGE) {
+        match self.query.events_after(self.last, PAGE) {
             Ok(events) => {
                 self.behind = events.len() == PAGE as usize;
-                self.last = events.last().and_then(|event| event.seq).or(self.last);
+                self.last = events.last().and_then(|event| event.seq).unwrap_or(self.last);
                 self.page = events.into();
             }
             Err(error) => {
@@ -104,5 +122,36 @@ impl Subscription {
                 self.behind = false;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Event;
+    use crate::store::{Intent, MemoryStore, Store as _, Write};
+
+    fn stall(millis: u64) -> Write {
+        Write { at: chrono::DateTime::UNIX_EPOCH, intent: Intent::Note, events: vec![Event::Stalled { millis }] }
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_looks_only_after_thousands_of_events_is_told_each_of_them_once() {
+        let mut store = MemoryStore::new();
+        let before = store.commit(&[stall(0)]).unwrap().events;
+        let bus = Bus::new(before.last().and_then(|event| event.seq).unwrap());
+        let mut events = bus.subscribe(store.reader(), None);
+        for millis in 1..=3 * CAPACITY as u64 {
+            for event in store.commit(&[stall(millis)]).unwrap().events {
+                bus.announce(event);
+            }
+        }
+        bus.close();
+        let mut told = Vec::new();
+        while let Some(recorded) = events.next().await {
+            let Event::Stalled { millis } = recorded.event else { panic!("{recorded:?}") };
+            told.push(millis);
+        }
+        assert_eq!(told, (1..=3 * CAPACITY as u64).collect::<Vec<_>>());
     }
 }

@@ -48,7 +48,7 @@ pub struct FieldChange {
 /// What making the schedules the wanted ones would change, in the order of names.
 pub fn diff<'a>(stored: impl IntoIterator<Item = &'a ScheduleRow>, wanted: &[ScheduleSpec]) -> Vec<Change> {
     let mut old: BTreeMap<&ScheduleName, &ScheduleSpec> =
-        stored.into_iter().filter(|row| !row.retired).map(|row| (row.name(), &row.spec)).collect();
+        stored.into_iter().filter(|row| !row.retired).map(|row| (row.name(), &*row.spec)).collect();
     let mut changes = Vec::new();
     for spec in wanted {
         let before = old.remove(&spec.name);
@@ -110,7 +110,7 @@ mod tests {
     fn row(spec: ScheduleSpec) -> ScheduleRow {
         let epoch = DateTime::UNIX_EPOCH;
         ScheduleRow {
-            spec,
+            spec: spec.into(),
             version: 1,
             effective_from: epoch,
             cursor: epoch,

@@ -157,6 +157,12 @@ impl ScheduleSpec {
         self
     }
 
+    /// Gives back memory that parameters have kept for more to come: it is most of what a schedule takes.
+    pub(crate) fn compact(mut self) -> Self {
+        self.params = self.params.into_iter().collect();
+        self
+    }
+
     /// Checks what types cannot: ranges, and fields that contradict each other.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ fn row() -> ScheduleRow {
     let trigger = TriggerSpec::every(std::time::Duration::from_secs(60));
     let spec = ScheduleSpec::new("a", "job", trigger).unwrap().with_param("x", 1);
     ScheduleRow {
-        spec,
+        spec: spec.into(),
         version: 1,
         effective_from: at(0),
         cursor: at(0),

@@ -183,7 +183,7 @@ fn rows_that_someone_deleted_doubled_or_altered_are_found() {
         std::fs::write(world.path("data/sched.db"), &whole).unwrap();
         world.ok(&["audit"]);
     }
-    let mut torn = whole.clone();
+    let mut torn = whole;
     let middle = torn.len() / 4096 / 2 * 4096;
     torn[middle..middle + 64].fill(0xff);
     std::fs::write(world.path("data/sched.db"), torn).unwrap();

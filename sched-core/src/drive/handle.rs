@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::files::Files;
@@ -50,34 +50,62 @@ pub enum EngineError {
 
 type Answer = Result<Reply, Refusal>;
 
-/// Open questions, by number.
-#[derive(Default)]
+/// So many commands are open at once; who gives more waits for a place.
+const MOST_OPEN: usize = 1024;
+/// So many questions that are answered at once, also while commands wait for the store.
+const MOST_ASKED: usize = 64;
+
+/// Open commands, by number.
 pub(super) struct Replies {
-    open: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    /// None once the engine has ended.
+    open: Mutex<Option<HashMap<u64, Open>>>,
     next: AtomicU64,
+    places: Arc<Semaphore>,
+    asking: Arc<Semaphore>,
+}
+
+/// Who waits for the answer, which may be nobody any more, and the place that is kept until then.
+struct Open {
+    answer: oneshot::Sender<Answer>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Replies {
-    fn open(&self) -> (ReplyTo, oneshot::Receiver<Answer>) {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = oneshot::channel();
-        self.lock().insert(number, sender);
-        (ReplyTo(number), receiver)
-    }
-
-    pub(super) fn answer(&self, to: ReplyTo, answer: Answer) {
-        if let Some(sender) = self.lock().remove(&to.0) {
-            // Whoever asked may have gone.
-            let _ = sender.send(answer);
+    pub(super) fn new() -> Self {
+        Self {
+            open: Mutex::new(Some(HashMap::new())),
+            next: AtomicU64::new(0),
+            places: Arc::new(Semaphore::new(MOST_OPEN)),
+            asking: Arc::new(Semaphore::new(MOST_ASKED)),
         }
     }
 
-    /// Whoever still waits learns that the engine has ended.
-    pub(super) fn close(&self) {
-        self.lock().clear();
+    /// None when the engine has ended.
+    async fn open(&self, command: &Command) -> Option<(ReplyTo, oneshot::Receiver<Answer>)> {
+        let places = if matches!(command, Command::Status { .. }) { &self.asking } else { &self.places };
+        let place = places.clone().acquire_owned().await.ok()?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (answer, receiver) = oneshot::channel();
+        self.lock().as_mut()?.insert(number, Open { answer, _place: place });
+        Some((ReplyTo(number), receiver))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, oneshot::Sender<Answer>>> {
+    pub(super) fn answer(&self, to: ReplyTo, answer: Answer) {
+        let open = self.lock().as_mut().and_then(|open| open.remove(&to.0));
+        if let Some(open) = open {
+            // Whoever asked may have gone.
+            let _ = open.answer.send(answer);
+        }
+    }
+
+    /// Whoever still waits, or asks later, learns that the engine has ended.
+    pub(super) fn close(&self) {
+        self.places.close();
+        self.asking.close();
+        self.lock().take();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<HashMap<u64, Open>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -130,7 +158,7 @@ impl std::fmt::Debug for Handle {
 
 impl Handle {
     pub(super) async fn ask(&self, command: Command) -> Result<Reply, EngineError> {
-        let (to, answer) = self.shared.replies.open();
+        let (to, answer) = self.shared.replies.open(&command).await.ok_or(EngineError::Stopped)?;
         self.shared.inbox.push(Input::Command(to, command));
         Ok(answer.await.map_err(|_| EngineError::Stopped)??)
     }
@@ -189,7 +217,7 @@ impl Handle {
             let row =
                 self.read(move |query| Ok(query.schedules()?.into_iter().find(|row| *row.name() == name))).await?;
             if let Some(row) = row {
-                let mut params = row.spec.params;
+                let mut params = row.spec.params.clone();
                 params.extend(request.params.clone());
                 self.shared.registry.check(&row.spec.job, &params)?;
             }
@@ -450,7 +478,16 @@ pub fn views(query: &dyn Query) -> Result<Vec<ScheduleView>, StoreError> {
         let trigger = row.spec.trigger.compile().ok().filter(|_| !held);
         let next = trigger.and_then(|trigger| trigger.next_after(row.cursor));
         let (name, version, cursor) = (row.name().clone(), row.version, row.cursor);
-        views.push(ScheduleView { name, spec: row.spec, version, cursor, next, last, paused: row.paused, open });
+        views.push(ScheduleView {
+            name,
+            spec: Arc::unwrap_or_clone(row.spec),
+            version,
+            cursor,
+            next,
+            last,
+            paused: row.paused,
+            open,
+        });
     }
     Ok(views)
 }

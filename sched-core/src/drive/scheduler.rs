@@ -12,7 +12,7 @@ use super::files::Files;
 use super::handle::{Handle, Replies, Shared};
 use super::inbox::Inbox;
 use super::port::EnginePort;
-use super::writer::Writer;
+use super::writer::{Batch, Writer};
 use crate::bus::Bus;
 use crate::clock::{Clock, Now, SystemClock};
 use crate::context::RunContext;
@@ -209,14 +209,14 @@ impl SchedulerBuilder {
     /// When a schedule or the store cannot work; then nothing was changed.
     pub fn start(mut self) -> Result<Scheduler, StartError> {
         let registry = self.runner.is_none().then_some(&self.registry);
-        super::apply::check(&self.schedules, &self.groups, registry)?;
+        let snapshot = self.store.load()?;
+        super::apply::check(&self.schedules, &self.groups, registry, &snapshot.schedules)?;
         let runtime = match self.runtime.take() {
             Some(runtime) => runtime,
             None => tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?,
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let registry = Arc::new(self.registry);
-        let snapshot = self.store.load()?;
         let lost: Vec<RunId> = snapshot.open.iter().filter(|run| run.node.is_some()).map(|run| run.run_id).collect();
         let swept = crate::process::sweep(&lost);
         if swept > 0 {
@@ -232,13 +232,15 @@ impl SchedulerBuilder {
             .map_err(|source| StartError::Spec { schedule: "stored".into(), source })?;
         let inbox = Arc::new(Inbox::new()?);
         let effects = commit_first(&mut *self.store, &mut machine, clock.now(), effects)?;
-        let writer = Arc::new(Writer::default());
+        let query = self.store.reader();
+        let bus = Bus::new(query.last_seq()?);
+        let writer = Arc::new(Writer::new(self.store, bus.clone()));
         let shared = Arc::new(Shared {
             inbox: inbox.clone(),
             writer: writer.clone(),
-            replies: Replies::default(),
-            bus: Bus::new(),
-            query: self.store.reader(),
+            replies: Replies::new(),
+            bus,
+            query,
             registry: registry.clone(),
             clock: clock.clone(),
             files: self.data_dir.map(Files::below),
@@ -250,14 +252,13 @@ impl SchedulerBuilder {
         let port = Arc::new(EnginePort::default());
         port.connect(handle.clone());
         let runner = self.runner.unwrap_or_else(|| Arc::new(TaskRunner::new(registry, runtime)));
-        let driver =
-            Driver { machine, shared, writer: writer.clone(), runner, port, cancels: Arc::default(), drained: false };
-        let store = self.store;
-        let bus = handle.shared.bus.clone();
+        let cancels = Arc::default();
+        let batch = Batch::default();
+        let driver = Driver { machine, shared, writer: writer.clone(), batch, runner, port, cancels, drained: false };
         let mourner = handle.shared.mourner();
         let writing = std::thread::Builder::new().name("sched-writer".into()).spawn(move || {
             let _mourner = mourner;
-            writer.run(store, &inbox, &bus);
+            writer.run(&inbox);
         })?;
         let mourner = handle.shared.mourner();
         let driving = std::thread::Builder::new().name("sched-drive".into()).spawn(move || {
@@ -301,11 +302,16 @@ fn first_eight(node: NodeId) -> [u8; 8] {
     bytes
 }
 
+/// No more writes than this are kept back for those that follow at once.
+const GATHER: usize = 256;
+
 /// The thread that steps the machine and performs its effects. It waits for nothing but inputs and time.
 struct Driver {
     machine: Machine,
     shared: Arc<Shared>,
     writer: Arc<Writer>,
+    /// Writes of the steps since the last were handed over.
+    batch: Batch,
     runner: Arc<dyn Runner>,
     port: Arc<EnginePort>,
     cancels: Arc<Mutex<HashMap<RunId, CancellationToken>>>,
@@ -319,9 +325,12 @@ impl Driver {
             let inputs = self.shared.inbox.take();
             let idle = inputs.is_empty();
             for input in inputs.into_iter().chain(idle.then_some(Input::Wake)) {
-                let effects = self.machine.step(self.shared.clock.now(), input);
-                self.perform(effects);
+                self.step(input);
+                if self.batch.len() >= GATHER {
+                    self.write();
+                }
             }
+            self.write();
             if !self.drained {
                 let wait = self.machine.wake_after(self.shared.clock.now());
                 self.shared.inbox.wait(wait);
@@ -331,10 +340,24 @@ impl Driver {
         self.shared.replies.close();
     }
 
+    fn step(&mut self, input: Input) {
+        let effects = self.machine.step(self.shared.clock.now(), input);
+        self.perform(effects);
+    }
+
+    /// Hands over what is to be written. What is durable at once may ask for more.
+    fn write(&mut self) {
+        while self.batch.len() > 0 {
+            for written in self.writer.write(&mut self.batch) {
+                self.step(written);
+            }
+        }
+    }
+
     fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Write(token, write) => self.writer.push(token, write),
+                Effect::Write(token, write) => self.batch.push(token, write),
                 Effect::Start(assignment) => self.start(assignment),
                 Effect::Stop(run_id, Firmness::Ask) => {
                     if let Some(cancel) = lock(&self.cancels).get(&run_id) {

@@ -112,15 +112,13 @@ impl Machine {
     /// it replaces.
     pub(super) fn overlapped(&mut self, now: Now, name: &ScheduleName) -> Option<RunId> {
         let schedule = self.schedules.get(name)?;
-        let in_the_way: Vec<RunId> = schedule.open.iter().copied().filter(|run_id| self.blocks(*run_id)).collect();
+        let mut in_the_way = schedule.open.iter().copied().filter(|run_id| self.blocks(*run_id));
         match schedule.row.spec.overlap {
             Overlap::Allow | Overlap::QueueAll => None,
-            Overlap::Skip => in_the_way.first().copied(),
-            Overlap::Queue => {
-                in_the_way.into_iter().find(|id| self.runs.get(id).is_some_and(|r| r.phase == Phase::Queued))
-            }
+            Overlap::Skip => in_the_way.next(),
+            Overlap::Queue => in_the_way.find(|id| self.runs.get(id).is_some_and(|r| r.phase == Phase::Queued)),
             Overlap::CancelRunning => {
-                for run_id in in_the_way {
+                for run_id in in_the_way.collect::<Vec<_>>() {
                     self.stop(now, run_id, StopCause::Replaced);
                 }
                 None

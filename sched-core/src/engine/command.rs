@@ -305,15 +305,15 @@ impl Machine {
             return Err(Refusal::Draining);
         }
         let Some(schedule) = self.schedules.get(name) else { return Ok(()) };
-        let open: Vec<RunId> = schedule.open.iter().copied().filter(|run_id| self.blocks(*run_id)).collect();
+        let mut open = schedule.open.iter().copied().filter(|run_id| self.blocks(*run_id));
         match schedule.row.spec.overlap {
             Overlap::Skip | Overlap::Queue if !queue => {
-                if let Some(blocker) = open.first() {
-                    return Err(Refusal::Busy { blocker: *blocker });
+                if let Some(blocker) = open.next() {
+                    return Err(Refusal::Busy { blocker });
                 }
             }
             Overlap::CancelRunning => {
-                for run_id in open {
+                for run_id in open.collect::<Vec<_>>() {
                     self.stop(now, run_id, StopCause::Replaced);
                 }
             }

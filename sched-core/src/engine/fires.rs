@@ -13,6 +13,9 @@ use crate::policy::Overlap;
 use crate::run::{Origin, RangeRecord, Reason, RunRecord, RunState};
 use crate::store::{Intent, ScheduleRow};
 
+/// No more schedules than this are planned in one step, so that the first runs of many start while others are planned.
+const A_STEP: usize = 256;
+
 /// What one plan writes.
 #[derive(Default)]
 struct Draft {
@@ -22,15 +25,16 @@ struct Draft {
 }
 
 impl Machine {
-    pub(super) const fn can_plan(&self) -> bool {
-        self.store_failing.is_none() && self.draining.is_none()
+    pub(super) fn can_plan(&self) -> bool {
+        self.store_failing.is_none() && self.draining.is_none() && !self.is_behind()
     }
 
     pub(super) fn fire_due(&mut self, now: Now) {
-        if !self.can_plan() {
-            return;
-        }
-        while let Some((at, name)) = self.due.first().filter(|(at, _)| *at <= now.utc).cloned() {
+        for _ in 0..A_STEP {
+            if !self.can_plan() {
+                break;
+            }
+            let Some((at, name)) = self.due.first().filter(|(at, _)| *at <= now.utc).cloned() else { break };
             self.due.remove(&(at, name.clone()));
             self.account(now, &name, None);
         }
@@ -161,7 +165,7 @@ impl Machine {
         };
         draft.ranges.insert(range_id, record.clone());
         if let Some(schedule) = self.schedules.get_mut(name) {
-            schedule.range = Some(OpenRange { record, announced: false });
+            schedule.range = Some(Box::new(OpenRange { record, announced: false }));
         }
     }
 

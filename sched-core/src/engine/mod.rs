@@ -27,6 +27,7 @@ use serde_json::Value;
 pub use backfill::{BackfillRequest, MOST_FIRES, RangeFires};
 pub use command::{Command, EngineStatus, Refusal, Reply, TriggerRequest};
 pub use start::StartOptions;
+pub(crate) use start::new_ones;
 
 use crate::clock::Now;
 use crate::context::RunInfo;
@@ -38,6 +39,9 @@ use crate::store::{Intent, Receipt, ScheduleRow, Write};
 use crate::trigger::Trigger;
 use queue::{Class, Turn};
 use settle::StopCause;
+
+/// No fires are planned while so many writes, beside those of claims, are not durable yet.
+const MOST_UNWRITTEN: usize = 4096;
 
 /// What the engine needs to know of its place.
 #[derive(Debug, Clone)]
@@ -168,7 +172,7 @@ struct Schedule {
     busy: usize,
     /// Queued runs that wait for this schedule's running one.
     waiting: BTreeSet<Turn>,
-    range: Option<OpenRange>,
+    range: Option<Box<OpenRange>>,
     /// The last round given in each class.
     rounds: [u64; Class::COUNT],
     /// Fires after the cursor that have run already, before the clock went back.
@@ -177,7 +181,7 @@ struct Schedule {
 
 impl Schedule {
     /// Whether its next fire is counted from the end of its last run, and there is none while one is open.
-    const fn follows_runs(&self) -> bool {
+    fn follows_runs(&self) -> bool {
         self.row.spec.trigger.is_after_completion()
     }
 }
@@ -195,7 +199,8 @@ pub struct Machine {
     /// The last moment that was seen.
     seen: Now,
     ids: IdSource,
-    schedules: HashMap<ScheduleName, Schedule>,
+    /// Boxed, for a table keeps room for more than it holds.
+    schedules: HashMap<ScheduleName, Box<Schedule>>,
     runs: HashMap<RunId, OpenRun>,
     /// Open runs by the keys of who asked for them.
     keys: HashMap<String, RunId>,
@@ -266,6 +271,12 @@ impl Machine {
         let late = self.late.first().map(|(at, _)| until(*at));
         let overrun = self.overruns.first().map(|(at, _)| at.saturating_sub(now.mono));
         [due, ready, expiry, deadline, late, overrun].into_iter().flatten().min()
+    }
+
+    /// The store is slow: what comes due waits for it here, where it costs nothing. It is planned as soon as writes are
+    /// durable, and then is as late as it is.
+    fn is_behind(&self) -> bool {
+        self.pending.len() >= self.places + MOST_UNWRITTEN
     }
 
     fn write(&mut self, now: Now, intent: Intent, events: Vec<Event>) {

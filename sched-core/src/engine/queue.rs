@@ -65,13 +65,22 @@ impl Machine {
     /// The next run in order that may have a place.
     pub(super) fn next_turn(&mut self) -> Option<Turn> {
         let turn = self.ready.first().copied()?;
-        // Backfills are last in the order, so nothing waits behind one that may not start.
-        let held = turn.class == Class::Backfill && self.backfilling >= self.backfill_limit();
+        // Backfills are last in the order, so nothing waits behind one that may not start; and while fires are still
+        // to be planned, one that is due now may be among them.
+        let held = match turn.class {
+            Class::Fresh => false,
+            Class::Catchup => self.is_planning(),
+            Class::Backfill => self.is_planning() || self.backfilling >= self.backfill_limit(),
+        };
         if held {
             return None;
         }
         self.ready.remove(&turn);
         Some(turn)
+    }
+
+    fn is_planning(&self) -> bool {
+        self.due.first().is_some_and(|(at, _)| *at <= self.seen.utc)
     }
 
     /// A turn is taken: who lines up from now on is not before it. When nobody waits, all begin alike.

@@ -2,6 +2,7 @@
 //! configuration, and run what is asked for at start-up.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 
@@ -36,9 +37,7 @@ impl Machine {
         wanted: &[ScheduleSpec],
         options: StartOptions,
     ) -> Result<(Self, Vec<Effect>), SpecError> {
-        for spec in wanted {
-            spec.validate()?;
-        }
+        new_ones(&snapshot.schedules, wanted).try_for_each(ScheduleSpec::validate)?;
         let groups =
             config.groups.iter().map(|(name, limit)| (name.clone(), Group { limit: *limit, ..Group::default() }));
         let mut machine = Self {
@@ -115,7 +114,7 @@ impl Machine {
                     rounds: Default::default(),
                     ahead: Default::default(),
                 };
-                self.schedules.insert(name.clone(), schedule);
+                self.schedules.insert(name.clone(), Box::new(schedule));
             }
         }
         self.reindex(&name);
@@ -152,8 +151,9 @@ impl Machine {
             if !kept.contains(&name) {
                 self.retire(now, &name, by);
             } else if self.dispatch.is_none() {
-                let held = self.schedules.get(&name).is_none_or(|s| s.row.paused.is_some() || s.row.retired);
-                if !held {
+                // One that is held has no next fire.
+                let due = self.schedules.get(&name).is_some_and(|s| s.next.is_some_and(|at| at <= now.utc));
+                if due {
                     self.account(now, &name, None);
                 }
             }
@@ -168,7 +168,7 @@ impl Machine {
         let old = self.schedules.get(&spec.name).map(|schedule| schedule.row.clone());
         let failing_since = old.as_ref().and_then(|row| row.failing_since);
         let (version, change, cursor, paused) = match old {
-            Some(row) if row.spec == *spec && !row.retired => return Ok(()),
+            Some(row) if *row.spec == *spec && !row.retired => return Ok(()),
             Some(row) => {
                 if !row.retired && row.paused.is_some() {
                     self.account(now, &spec.name, Some(Reason::Paused));
@@ -181,7 +181,7 @@ impl Machine {
             None => (1, ScheduleChange::Added, now.utc, None),
         };
         let row = ScheduleRow {
-            spec: spec.clone(),
+            spec: Arc::new(spec.clone().compact()),
             version,
             effective_from: cursor,
             cursor,
@@ -280,6 +280,15 @@ impl Machine {
     pub fn open_runs(&self, name: &ScheduleName) -> Vec<RunId> {
         self.schedules.get(name).map(|schedule| schedule.open.iter().copied().collect()).unwrap_or_default()
     }
+}
+
+/// The wanted schedules that are not as they are stored. Those that are were checked when they were stored.
+pub(crate) fn new_ones<'a>(
+    stored: &'a [ScheduleRow],
+    wanted: &'a [ScheduleSpec],
+) -> impl Iterator<Item = &'a ScheduleSpec> {
+    let stored: HashMap<&ScheduleName, &ScheduleSpec> = stored.iter().map(|row| (row.name(), &*row.spec)).collect();
+    wanted.iter().filter(move |spec| stored.get(&spec.name) != Some(spec))
 }
 
 /// Whether the period that began at `start` still wants its run: nothing of it succeeded or is open, and at

@@ -2,6 +2,7 @@
 //!
 //! Must not know: schedules, stores.
 
+mod pool;
 mod task;
 
 use serde_json::Value;

@@ -1,5 +1,5 @@
-//! Runs jobs in this process, each attempt on a thread of its own from tokio's blocking pool, so that a job
-//! that blocks its thread delays no other job.
+//! Runs jobs in this process, each attempt on a thread of its own, so that a job that blocks its thread delays no
+//! other job, and no reader of the store either.
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use super::pool::Pool;
 use super::{Attempt, Runner};
 use crate::id::RunId;
 use crate::job::JobError;
@@ -16,18 +17,24 @@ use crate::run::Outcome;
 type Running = Arc<Mutex<HashMap<RunId, CancellationToken>>>;
 
 /// Runs jobs in this process.
-#[derive(Debug)]
 pub struct TaskRunner {
     registry: Arc<Registry>,
     runtime: tokio::runtime::Handle,
     running: Running,
+    pool: Pool,
+}
+
+impl std::fmt::Debug for TaskRunner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TaskRunner").field("registry", &self.registry).finish_non_exhaustive()
+    }
 }
 
 impl TaskRunner {
     /// A runner of these kinds, whose jobs use this runtime's timers and sockets.
     #[must_use]
     pub fn new(registry: Arc<Registry>, runtime: tokio::runtime::Handle) -> Self {
-        Self { registry, runtime, running: Running::default() }
+        Self { registry, runtime, running: Running::default(), pool: Pool::default() }
     }
 }
 
@@ -38,8 +45,11 @@ impl Runner for TaskRunner {
         let dropped = CancellationToken::new();
         lock(&self.running).insert(run_id, dropped.clone());
         let (registry, runtime, running) = (self.registry.clone(), self.runtime.clone(), self.running.clone());
-        self.runtime.spawn_blocking(move || {
+        self.pool.run(Box::new(move |thread| {
             let work = || -> Outcome {
+                if let Err(error) = thread {
+                    return Outcome::Failed(JobError::new(format!("the system refused a thread: {error}")));
+                }
                 let params = params.as_object().cloned().unwrap_or_default();
                 let job = match registry.kind(&ctx.info().job).and_then(|kind| kind.build(&params)) {
                     Ok(job) => job,
@@ -60,7 +70,7 @@ impl Runner for TaskRunner {
                 catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| Outcome::Panicked(message(&*panic)));
             lock(&running).remove(&run_id);
             report(outcome);
-        });
+        }));
     }
 
     fn drop_attempt(&self, run_id: RunId) {

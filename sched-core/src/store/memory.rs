@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -59,6 +59,23 @@ impl MemoryStore {
 }
 
 impl Inner {
+    fn commit(&mut self, writes: &[Write]) -> Committed {
+        let mut committed = Committed::default();
+        for write in writes {
+            let receipt = self.apply(&write.intent);
+            if !matches!(receipt, Receipt::Conflict | Receipt::Existing(_)) {
+                for event in &write.events {
+                    let seq = Some(Seq(self.events.len() as u64 + 1));
+                    let recorded = Recorded { ts: write.at, event: event.clone(), seq };
+                    self.events.push(recorded.clone());
+                    committed.events.push(recorded);
+                }
+            }
+            committed.receipts.push(receipt);
+        }
+        committed
+    }
+
     fn apply(&mut self, intent: &Intent) -> Receipt {
         match intent {
             Intent::Declare(row) => self.declare(row),
@@ -322,21 +339,15 @@ impl Store for MemoryStore {
     }
 
     fn commit(&mut self, writes: &[Write]) -> Result<Committed, StoreError> {
-        let mut inner = self.lock();
-        let mut committed = Committed::default();
-        for write in writes {
-            let receipt = inner.apply(&write.intent);
-            if !matches!(receipt, Receipt::Conflict | Receipt::Existing(_)) {
-                for event in &write.events {
-                    let seq = Some(Seq(inner.events.len() as u64 + 1));
-                    let recorded = Recorded { ts: write.at, event: event.clone(), seq };
-                    inner.events.push(recorded.clone());
-                    committed.events.push(recorded);
-                }
-            }
-            committed.receipts.push(receipt);
+        Ok(self.lock().commit(writes))
+    }
+
+    fn try_commit(&mut self, writes: &[Write]) -> Option<Committed> {
+        match self.inner.try_lock() {
+            Ok(mut inner) => Some(inner.commit(writes)),
+            Err(TryLockError::Poisoned(inner)) => Some(inner.into_inner().commit(writes)),
+            Err(TryLockError::WouldBlock) => None,
         }
-        Ok(committed)
     }
 
     fn reader(&self) -> Arc<dyn Query> {

@@ -27,7 +27,7 @@ pub use memory::MemoryStore;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScheduleRow {
     /// The specification of the current version.
-    pub spec: ScheduleSpec,
+    pub spec: Arc<ScheduleSpec>,
     /// From 1.
     pub version: u32,
     /// The current version owns fires after this instant.
@@ -45,7 +45,7 @@ pub struct ScheduleRow {
 impl ScheduleRow {
     /// Its name.
     #[must_use]
-    pub const fn name(&self) -> &ScheduleName {
+    pub fn name(&self) -> &ScheduleName {
         &self.spec.name
     }
 }
@@ -56,7 +56,7 @@ pub struct VersionRow {
     /// From 1.
     pub version: u32,
     /// Its specification.
-    pub spec: ScheduleSpec,
+    pub spec: Arc<ScheduleSpec>,
     /// Exclusive.
     pub from: DateTime<Utc>,
     /// Inclusive; none while it is current.
@@ -448,6 +448,12 @@ pub trait Store: Send {
     /// When it is.
     fn verify(&mut self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// As [`Store::commit`], for a store that has no disk or network to wait for; none, and nothing has changed, when
+    /// it would have to wait all the same, for a reader. The engine's own thread calls it.
+    fn try_commit(&mut self, _writes: &[Write]) -> Option<Committed> {
+        None
     }
 
     /// A reader beside this writer.

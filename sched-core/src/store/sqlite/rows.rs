@@ -1,5 +1,7 @@
 //! Between Rust values and columns.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSqlOutput, ValueRef};
 use rusqlite::{Row, ToSql};
@@ -10,6 +12,7 @@ use uuid::Uuid;
 use super::super::{ScheduleRow, VersionRow};
 use crate::id::{Fence, NodeId, RangeId, RunId};
 use crate::run::{Origin, RangeRecord, Reason, RunRecord, RunState};
+use crate::spec::ScheduleSpec;
 
 /// An instant as microseconds since the epoch.
 pub(super) struct Micros(pub(super) DateTime<Utc>);
@@ -138,7 +141,7 @@ pub(super) fn range(row: &Row<'_>) -> rusqlite::Result<RangeRecord> {
 
 pub(super) fn schedule(row: &Row<'_>) -> rusqlite::Result<ScheduleRow> {
     Ok(ScheduleRow {
-        spec: row.get::<_, Json<_>>("spec")?.0,
+        spec: Arc::new(row.get::<_, Json<ScheduleSpec>>("spec")?.0.compact()),
         version: row.get("version")?,
         effective_from: at(row, "effective_from")?,
         cursor: at(row, "cursor")?,

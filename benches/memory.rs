@@ -74,6 +74,7 @@ fn row(spec: ScheduleSpec, now: DateTime<Utc>) -> ScheduleRow {
         paused: None,
         retired: false,
         failing_since: None,
+        zones: None,
     }
 }
 

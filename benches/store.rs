@@ -74,6 +74,7 @@ fn cycle(bencher: Bencher<'_, '_>, mut store: impl Store, batch: usize) {
         paused: None,
         retired: false,
         failing_since: None,
+        zones: None,
     };
     commit(&mut store, &[write(Intent::Declare(row))]);
     let node = NodeId::random();

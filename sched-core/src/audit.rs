@@ -25,6 +25,8 @@ pub struct AuditReport {
     pub expected: u64,
     /// Dispositions recorded; a range counts its fires.
     pub recorded: u64,
+    /// Those of them that were planned by other time zone rules than this program has: taken as recorded.
+    pub not_recomputed: u64,
     /// Nominal times without a disposition.
     pub missing: Vec<AuditFault>,
     /// Nominal times with more than one, or recorded instants that are none.
@@ -68,6 +70,7 @@ pub fn audit(query: &dyn Query, since: Option<DateTime<Utc>>) -> Result<AuditRep
         since: since.max(pruned_before),
         expected: 0,
         recorded: 0,
+        not_recomputed: 0,
         missing: Vec::new(),
         duplicates: Vec::new(),
         contradictions,
@@ -87,6 +90,7 @@ pub fn audit(query: &dyn Query, since: Option<DateTime<Utc>>) -> Result<AuditRep
         report.duplicates.extend(duplicates.iter().take(LISTED).map(fault));
         report.expected += found.expected;
         report.recorded += found.recorded;
+        report.not_recomputed += found.not_recomputed;
         let (schedule, expected, recorded) = (row.name().clone(), found.expected, found.recorded);
         report.schedules.push(ScheduleAudit { schedule, expected, recorded });
     }
@@ -110,6 +114,7 @@ struct Compared {
     duplicates: Vec<DateTime<Utc>>,
     expected: u64,
     recorded: u64,
+    not_recomputed: u64,
 }
 
 impl<'q> Ledger<'q> {
@@ -131,11 +136,18 @@ impl<'q> Ledger<'q> {
     fn compare(mut self, query: &dyn Query) -> Result<Compared, StoreError> {
         let boundary = self.exact_after.unwrap_or(DateTime::<Utc>::MIN_UTC);
         let mut exact = self.recorded.split_off(self.recorded.partition_point(|d| d.until <= boundary));
-        let (mut expected, mut before) = (Vec::new(), 0);
+        let (mut expected, mut before, mut not_recomputed) = (Vec::new(), 0, 0);
         for version in &self.versions {
             let Ok(trigger) = version.spec.trigger.compile() else { continue };
             let from = version.from.max(boundary);
             let until = version.until.map_or(self.row.cursor, |until| until.min(self.row.cursor));
+            if version.zones.is_some() && version.zones.as_deref() != version.spec.trigger.zone_data() {
+                let theirs = |recorded: &Disposition| from < recorded.from && recorded.from <= until;
+                not_recomputed += count(&exact, theirs);
+                exact.retain(|recorded| !theirs(recorded));
+                self.pruned = None;
+                continue;
+            }
             if version.spec.trigger.is_after_completion() {
                 // What lies before is not known, so the first fire after it is taken as it is.
                 let first = exact.iter().map(|disposition| disposition.from).find(|at| *at > from);
@@ -151,11 +163,16 @@ impl<'q> Ledger<'q> {
             }
         }
         exact.retain(|recorded| expected.binary_search(&recorded.from).is_ok() || !self.ran_ahead(recorded));
-        let count = |list: &[Disposition]| list.iter().map(|disposition| disposition.count).sum::<u64>();
         let (missing, duplicates) = compare(&expected, &exact);
-        let mut found = Compared { missing, duplicates, expected: expected.len() as u64, recorded: count(&exact) };
+        let mut found = Compared {
+            missing,
+            duplicates,
+            expected: expected.len() as u64 + not_recomputed,
+            recorded: count(&exact, |_| true) + not_recomputed,
+            not_recomputed,
+        };
         if let Some(pruned) = self.pruned {
-            let left = pruned + count(&self.recorded);
+            let left = pruned + count(&self.recorded, |_| true);
             found.expected += before;
             found.recorded += left;
             if left < before {
@@ -182,6 +199,11 @@ impl Ledger<'_> {
         recorded.until == at
             && reopened.any(|from| self.versions.iter().any(|version| version.until == Some(from) && named(version)))
     }
+}
+
+/// The fires that some dispositions account for.
+fn count(list: &[Disposition], which: impl Fn(&Disposition) -> bool) -> u64 {
+    list.iter().filter(|disposition| which(disposition)).map(|disposition| disposition.count).sum()
 }
 
 type Instants = Vec<DateTime<Utc>>;

@@ -117,6 +117,7 @@ mod tests {
             paused: None,
             retired: false,
             failing_since: None,
+            zones: None,
         }
     }
 

@@ -28,6 +28,7 @@ fn row() -> ScheduleRow {
         paused: None,
         retired: false,
         failing_since: None,
+        zones: Some("2026a".into()),
     }
 }
 

@@ -80,6 +80,9 @@ impl Machine {
         for run in snapshot.open {
             machine.readopt(now, run);
         }
+        for spec in wanted {
+            machine.catch_up(now, spec);
+        }
         machine.reconcile(now, wanted, "config")?;
         for spec in wanted {
             let recent = snapshot.recent.get(&spec.name).map_or(&[][..], Vec::as_slice);
@@ -142,6 +145,22 @@ impl Machine {
         }
     }
 
+    /// Accounts for the downtime of a schedule that was changed meanwhile: the stored version names the fires, and
+    /// their runs do what is wanted now.
+    fn catch_up(&mut self, now: Now, spec: &ScheduleSpec) {
+        let Some(schedule) = self.schedules.get_mut(&spec.name) else { return };
+        let stored = schedule.row.spec.clone();
+        if *stored == *spec || schedule.next.is_none_or(|at| at > now.utc) {
+            return;
+        }
+        let (job, params) = (spec.job.clone(), spec.params.clone());
+        schedule.row.spec = Arc::new(ScheduleSpec { job, params, ..(*stored).clone() });
+        self.account(now, &spec.name, None);
+        if let Some(schedule) = self.schedules.get_mut(&spec.name) {
+            schedule.row.spec = stored;
+        }
+    }
+
     /// Makes the stored schedules the wanted ones, by name. What is unchanged is not touched.
     fn reconcile(&mut self, now: Now, wanted: &[ScheduleSpec], by: &str) -> Result<(), SpecError> {
         let kept: HashSet<&ScheduleName> = wanted.iter().map(|spec| &spec.name).collect();
@@ -167,9 +186,14 @@ impl Machine {
     fn declare(&mut self, now: Now, spec: &ScheduleSpec, by: &str) -> Result<(), SpecError> {
         let old = self.schedules.get(&spec.name).map(|schedule| schedule.row.clone());
         let failing_since = old.as_ref().and_then(|row| row.failing_since);
+        let zones = spec.trigger.zone_data();
+        let mut reason = None;
         let (version, change, cursor, paused) = match old {
-            Some(row) if *row.spec == *spec && !row.retired => return Ok(()),
+            Some(row) if *row.spec == *spec && !row.retired && row.zones.as_deref() == zones => return Ok(()),
             Some(row) => {
+                if row.zones.as_deref() != zones {
+                    reason = zones.map(|zones| format!("time zone rules {zones}"));
+                }
                 if !row.retired && row.paused.is_some() {
                     self.account(now, &spec.name, Some(Reason::Paused));
                 } else if !row.retired && self.dispatch.is_some() {
@@ -188,9 +212,9 @@ impl Machine {
             paused,
             retired: false,
             failing_since,
+            zones: zones.map(Into::into),
         };
-        let event =
-            Event::ScheduleChanged { schedule: spec.name.clone(), change, version, by: by.to_owned(), reason: None };
+        let event = Event::ScheduleChanged { schedule: spec.name.clone(), change, version, by: by.to_owned(), reason };
         self.adopt(row.clone())?;
         self.write(now, Intent::Declare(row), vec![event]);
         Ok(())

@@ -217,6 +217,7 @@ impl Inner {
             spec: row.spec.clone(),
             from: row.effective_from,
             until: None,
+            zones: row.zones.clone(),
         });
         self.schedules.insert(row.name().clone(), row.clone());
         Receipt::Applied

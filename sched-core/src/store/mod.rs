@@ -40,6 +40,8 @@ pub struct ScheduleRow {
     pub retired: bool,
     /// Since when its runs end badly; none once one has succeeded.
     pub failing_since: Option<DateTime<Utc>>,
+    /// The time zone rules by which the current version names its instants; none when it needs none.
+    pub zones: Option<Arc<str>>,
 }
 
 impl ScheduleRow {
@@ -61,6 +63,8 @@ pub struct VersionRow {
     pub from: DateTime<Utc>,
     /// Inclusive; none while it is current.
     pub until: Option<DateTime<Utc>>,
+    /// The time zone rules by which it names its instants; none when it needs none.
+    pub zones: Option<Arc<str>>,
 }
 
 /// How an attempt or a queued run ended.

@@ -94,6 +94,57 @@ fn given_queued_and_running_runs_when_their_schedule_changes_then_they_keep_thei
 }
 
 #[test]
+fn given_a_schedule_edited_while_it_was_down_then_what_came_due_is_caught_up_with_the_new_parameters() {
+    let bench = start("2026-01-01T00:30:00Z", &[every("h", HOUR).with_param("to", "old")]);
+    let given = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = given.clone();
+    let edited = every("h", 2 * HOUR).with_param("to", "new");
+    let mut bench = Bench::start_with(bench.crash(), at("2026-01-01T03:30:00Z"), &[edited], move |run| {
+        seen.lock().unwrap().push((run.info.nominal_at.unwrap(), run.params["to"].clone()));
+        ok(MINUTE)
+    });
+    bench.advance(HOUR);
+    let of = |hour: &str, to: &str| (at(&format!("2026-01-01T{hour}:00:00Z")), serde_json::json!(to));
+    assert_eq!(*given.lock().unwrap(), [of("03", "new"), of("04", "new")], "the old version named three o'clock");
+    audited(&bench);
+}
+
+#[test]
+fn given_new_time_zone_rules_then_they_are_a_new_version_and_what_the_old_ones_named_is_taken_as_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sched.db");
+    let zone = chrono_tz::Europe::London;
+    let spec = || {
+        let trigger = sched_core::TriggerSpec::daily("08:00:00".parse().unwrap(), zone);
+        ScheduleSpec::new("brief", "job", trigger).unwrap()
+    };
+    let mut bench = Bench::start(sched_core::SqliteStore::open(&path).unwrap(), at("2026-01-01T00:00:00Z"), &[spec()]);
+    bench.advance(48 * HOUR);
+    drop(bench.crash());
+    // As a program would have left it whose rules said that London is an hour ahead.
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    for sql in [
+        "UPDATE schedules SET zones = '1999x'",
+        "UPDATE schedule_versions SET zones = '1999x'",
+        "UPDATE fires SET nominal_at = nominal_at - 3600000000",
+        "UPDATE runs SET nominal_at = nominal_at - 3600000000",
+    ] {
+        assert!(conn.execute(sql, []).unwrap() > 0);
+    }
+    drop(conn);
+    let store = sched_core::SqliteStore::open(&path).unwrap();
+    let mut bench = Bench::start(store, at("2026-01-03T00:00:00Z"), &[spec()]);
+    bench.advance(48 * HOUR);
+    assert_eq!(bench.started(), ["brief 2026-01-03T08:00:00Z", "brief 2026-01-04T08:00:00Z"]);
+    let versions = bench.query().versions(&"brief".parse().unwrap()).unwrap();
+    let rules: Vec<_> = versions.iter().map(|version| version.zones.as_deref().unwrap().to_owned()).collect();
+    assert_eq!(rules, ["1999x", chrono_tz::IANA_TZDB_VERSION]);
+    let report = sched_core::audit(&*bench.query(), None).unwrap();
+    assert!(report.ok, "{report:?}");
+    assert_eq!((report.expected, report.recorded, report.not_recomputed), (4, 4, 2));
+}
+
+#[test]
 fn given_a_running_run_when_its_schedule_is_removed_then_it_finishes_and_its_history_stays() {
     let specs = [every("h", HOUR), every("other", HOUR)];
     let mut bench = Bench::start_with(MemoryStore::new(), at("2026-01-01T00:59:00Z"), &specs, |_| ok(10 * MINUTE));

@@ -148,6 +148,7 @@ pub(super) fn schedule(row: &Row<'_>) -> rusqlite::Result<ScheduleRow> {
         paused: row.get::<_, Option<Json<_>>>("paused")?.map(|json| json.0),
         retired: row.get("retired")?,
         failing_since: maybe_at(row, "failing_since")?,
+        zones: row.get("zones")?,
     })
 }
 
@@ -157,6 +158,7 @@ pub(super) fn version(row: &Row<'_>) -> rusqlite::Result<VersionRow> {
         spec: row.get::<_, Json<_>>("spec")?.0,
         from: at(row, "effective_from")?,
         until: maybe_at(row, "effective_until")?,
+        zones: row.get("zones")?,
     })
 }
 

@@ -154,10 +154,10 @@ fn last_fence(tx: &Connection) -> Result<u64> {
 
 fn declare(tx: &Connection, row: &ScheduleRow) -> Result<Receipt> {
     tx.prepare_cached(
-        "INSERT INTO schedules (name, spec, version, effective_from, cursor, paused, retired, failing_since)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "INSERT INTO schedules (name, spec, version, effective_from, cursor, paused, retired, failing_since, zones)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT (name) DO UPDATE SET spec = ?2, version = ?3, effective_from = ?4, cursor = ?5, paused = ?6,
-           retired = ?7, failing_since = ?8",
+           retired = ?7, failing_since = ?8, zones = ?9",
     )?
     .execute(params![
         row.name().as_str(),
@@ -168,6 +168,7 @@ fn declare(tx: &Connection, row: &ScheduleRow) -> Result<Receipt> {
         row.paused.as_ref().map(Json),
         row.retired,
         row.failing_since.map(Micros),
+        row.zones,
     ])?;
     let id = schedule_id(tx, row.name())?;
     tx.prepare_cached(
@@ -176,9 +177,9 @@ fn declare(tx: &Connection, row: &ScheduleRow) -> Result<Receipt> {
     )?
     .execute(params![id, Micros(row.effective_from)])?;
     tx.prepare_cached(
-        "INSERT INTO schedule_versions (schedule, version, spec, effective_from) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO schedule_versions (schedule, version, spec, effective_from, zones) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
-    .execute(params![id, row.version, Json(&row.spec), Micros(row.effective_from)])?;
+    .execute(params![id, row.version, Json(&row.spec), Micros(row.effective_from), row.zones])?;
     Ok(Receipt::Applied)
 }
 

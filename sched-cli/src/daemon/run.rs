@@ -30,7 +30,7 @@ pub(crate) fn run(global: &Global, daemon: bool) -> Outcome {
         // A session of its own: the terminal's end is not this process's.
         rustix::process::setsid().map_err(Failure::failed)?;
     }
-    let result = Setup::load(global).and_then(|setup| foreground(&setup, global, daemon));
+    let result = Setup::load(global).and_then(|setup| foreground(setup, global, daemon));
     if daemon && let Err(failure) = &result {
         tell_parent(&json!({ "exit": failure.exit as u8, "error": failure.message }));
     }
@@ -43,7 +43,7 @@ fn tell_parent(message: &serde_json::Value) {
     let _ = writeln!(out, "{message}").and_then(|()| out.flush());
 }
 
-fn foreground(setup: &Setup, global: &Global, daemon: bool) -> Outcome {
+fn foreground(setup: Setup, global: &Global, daemon: bool) -> Outcome {
     init_tracing(global.verbose);
     let http = Builder::new_multi_thread().worker_threads(2).thread_name("sched-http").enable_all().build()?;
     let jobs = Builder::new_multi_thread().worker_threads(2).thread_name("sched-job").enable_all().build()?;
@@ -100,7 +100,10 @@ impl Signals {
     }
 }
 
-async fn live(setup: &Setup, jobs: &Runtime, global: &Global, daemon: bool) -> Outcome {
+async fn live(mut setup: Setup, jobs: &Runtime, global: &Global, daemon: bool) -> Outcome {
+    let described = setup.describe();
+    // The engine has them from now on; a second copy of many would be most of what the process takes.
+    let schedules = std::mem::take(&mut setup.config.schedules);
     let config = &setup.config;
     folder(&config.data_dir)?;
     folder(&config.log_dir)?;
@@ -114,7 +117,7 @@ async fn live(setup: &Setup, jobs: &Runtime, global: &Global, daemon: bool) -> O
     let store = SqliteStore::open_held(setup.store_path(), lock)?;
     let mut builder = Scheduler::builder(store)
         .registry(setup.registry.clone())
-        .schedules(config.schedules.iter().cloned())
+        .schedules(schedules)
         .max_concurrent_runs(config.max_concurrent_runs)
         .data_dir(&config.data_dir)
         .runtime(jobs.handle().clone());
@@ -127,11 +130,11 @@ async fn live(setup: &Setup, jobs: &Runtime, global: &Global, daemon: bool) -> O
     let log = NdjsonLog::start(&setup.log_path(), &handle, &tokio::runtime::Handle::current())?;
     let health = Arc::new(Health::new(started_at, listen.clone()));
     let pid = std::process::id();
-    handle.announce(Event::Startup { ok: true, pid, config: setup.describe() });
+    handle.announce(Event::Startup { ok: true, pid, config: described });
     let (ticked, first_tick) = tokio::sync::oneshot::channel();
     let watching = tokio::spawn(watch(handle.clone(), health.clone(), ticked));
 
-    let reload = reloader(global, setup, &handle);
+    let reload = reloader(global, &setup, &handle);
     let state = AppState::new(handle.clone(), key, aliases(), health).with_reload(reload.clone());
     let (socket, _folder) = socket_in(&config.data_dir)?;
     // The lock is ours: a socket that is there was left behind.

@@ -21,9 +21,18 @@ pub(crate) struct Setup {
     pub(crate) file: Option<PathBuf>,
 }
 
-impl Setup {
-    /// Reads the configuration that the flags and the environment name.
-    pub(crate) fn load(global: &Global) -> Result<Self, Failure> {
+/// A configuration that has been found and not read yet.
+struct Source {
+    file: Option<PathBuf>,
+    base_dir: PathBuf,
+    base_url: String,
+    text: String,
+    overlay: Vec<(String, String)>,
+}
+
+impl Source {
+    /// What the flags and the environment name.
+    fn find(global: &Global) -> Result<Self, Failure> {
         let here =
             std::env::current_dir().map_err(|error| Failure::usage(format!("the working directory: {error}")))?;
         let implicit = here.join("sched.toml");
@@ -36,32 +45,57 @@ impl Setup {
             }
             None => String::new(),
         };
-        let overlay: Vec<(String, String)> = std::env::vars().filter(|(name, _)| name.starts_with("SCHED__")).collect();
-        // Kinds need the data folder, which the text names: the text is read twice.
-        let draft = kinds(&base_dir, Path::new("data"), &base_url);
-        let parse = |registry: &Registry| {
-            Config::parse(&text, &overlay, registry).map_err(|errors| {
-                let shown = file.as_ref().map_or("environment".into(), |path| path.display().to_string());
-                let lines = errors.0.iter().map(|e| match e.line {
-                    0 => e.message.clone(),
-                    line => format!("{shown}:{line}:{}: {}", e.column, e.message),
-                });
-                Failure::usage(lines.collect::<Vec<_>>().join("\n"))
-            })
-        };
-        let data_dir = base_dir.join(parse(&draft)?.data_dir);
-        let registry = kinds(&base_dir, &data_dir, &base_url);
-        let mut config = parse(&registry)?;
-        config.data_dir = data_dir;
+        let overlay = std::env::vars().filter(|(name, _)| name.starts_with("SCHED__")).collect();
+        Ok(Self { file, base_dir, base_url, text, overlay })
+    }
+
+    fn settings(&self) -> Config {
+        Config::settings(&self.text, &self.overlay)
+    }
+
+    fn parse(&self, registry: &Registry) -> Result<Config, Failure> {
+        Config::parse(&self.text, &self.overlay, registry).map_err(|errors| {
+            let shown = self.file.as_ref().map_or("environment".into(), |path| path.display().to_string());
+            let lines = errors.0.iter().map(|e| match e.line {
+                0 => e.message.clone(),
+                line => format!("{shown}:{line}:{}: {}", e.column, e.message),
+            });
+            Failure::usage(lines.collect::<Vec<_>>().join("\n"))
+        })
+    }
+}
+
+impl Setup {
+    /// Reads the configuration that the flags and the environment name.
+    pub(crate) fn load(global: &Global) -> Result<Self, Failure> {
+        let source = Source::find(global)?;
+        // Kinds need the data folder, which the text names.
+        let data_dir = source.base_dir.join(source.settings().data_dir);
+        let registry = kinds(&source.base_dir, &data_dir, &source.base_url);
+        let mut config = source.parse(&registry)?;
+        if source.file.is_none() {
+            config.schedules = original(&registry)?;
+        }
+        Ok(Self::new(source, config, registry))
+    }
+
+    /// Where things are, for who only looks at a scheduler or steers it: a fault in the configuration is no reason not
+    /// to stop one. There are no schedules and no kinds.
+    pub(crate) fn find(global: &Global) -> Result<Self, Failure> {
+        let source = Source::find(global)?;
+        let config = source.settings();
+        Ok(Self::new(source, config, Registry::new()))
+    }
+
+    fn new(source: Source, mut config: Config, registry: Registry) -> Self {
+        let Source { file, base_dir, base_url, .. } = source;
+        config.data_dir = base_dir.join(&config.data_dir);
         config.log_dir = base_dir.join(&config.log_dir);
         config.store = Some(match &config.store {
             Some(path) => base_dir.join(path),
             None => config.data_dir.join("sched.db"),
         });
-        if file.is_none() {
-            config.schedules = original(&registry)?;
-        }
-        Ok(Self { config, registry, base_url, file })
+        Self { config, registry, base_url, file }
     }
 
     pub(crate) fn store_path(&self) -> PathBuf {

@@ -26,7 +26,7 @@ pub(crate) fn backfill(global: &Global, words: &Backfill) -> Outcome {
     if words.until < words.from {
         return Err(Failure::usage("--until lies before --from"));
     }
-    let setup = Setup::load(global)?;
+    let setup = Setup::find(global)?;
     let ask = |dry_run: bool| -> Result<Value, Failure> {
         let body = json!({
             "from": words.from, "until": words.until, "rerun": words.rerun, "chains": words.chain, "dry_run": dry_run,

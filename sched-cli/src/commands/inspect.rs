@@ -27,7 +27,7 @@ fn now() -> DateTime<Utc> {
 }
 
 pub(crate) fn list(global: &Global) -> Outcome {
-    let setup = Setup::load(global)?;
+    let setup = Setup::find(global)?;
     let mut all = views(&reader(&setup)?)?;
     all.sort_by_key(|view| (view.next.is_none(), view.next, view.name.clone()));
     if global.json {
@@ -67,7 +67,7 @@ fn name(text: &str) -> Result<ScheduleName, Failure> {
 }
 
 pub(crate) fn show(global: &Global, text: &str) -> Outcome {
-    let setup = Setup::load(global)?;
+    let setup = Setup::find(global)?;
     let reader = reader(&setup)?;
     let name = name(text)?;
     let view = views(&reader)?.into_iter().find(|view| view.name == name);
@@ -93,7 +93,7 @@ pub(crate) fn show(global: &Global, text: &str) -> Outcome {
 }
 
 pub(crate) fn runs(global: &Global, words: &Runs) -> Outcome {
-    let setup = Setup::load(global)?;
+    let setup = Setup::find(global)?;
     let states: Result<Vec<RunState>, _> = words.state.iter().map(|word| word.parse()).collect();
     let filter = HistoryFilter {
         schedule: words.schedule.as_deref().map(name).transpose()?,
@@ -142,7 +142,7 @@ fn print_rows(rows: &[HistoryRow]) {
 }
 
 pub(crate) fn audit(global: &Global, since: Option<DateTime<Utc>>) -> Outcome {
-    let setup = Setup::load(global)?;
+    let setup = Setup::find(global)?;
     let reader = reader(&setup)?;
     // What is read from a damaged file vouches for nothing.
     let integrity = reader.integrity()?;

@@ -17,7 +17,7 @@ use crate::output;
 pub(super) const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 pub(crate) fn logs(global: &Global, run: &str, follow: bool) -> Outcome {
-    let setup = Setup::load(global)?;
+    let setup = Setup::find(global)?;
     let run_id: RunId =
         run.parse().map_err(|_| Failure::usage(format!("`{run}` is not a run id; see `sched runs`")))?;
     let reader = reader(&setup)?;

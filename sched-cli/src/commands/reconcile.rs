@@ -18,14 +18,14 @@ pub(crate) fn diff(global: &Global) -> Outcome {
 }
 
 pub(crate) fn apply(global: &Global) -> Outcome {
-    let setup = Setup::load(global)?;
+    let setup = Setup::find(global)?;
     let file = setup.file.as_ref().map(|path| path.display().to_string());
     ask(global, &setup, &json!({ "file": file.unwrap_or_default() }))
 }
 
 pub(crate) fn reload(global: &Global) -> Outcome {
     // The scheduler says what is wrong with a configuration; only its place is needed here.
-    let setup = Setup::load(global)?;
+    let setup = Setup::find(global)?;
     ask(global, &setup, &json!({}))
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn retry(global: &Global, run: &str) -> Outcome {
 }
 
 fn post(global: &Global, path: &str, body: &Value, told: impl Fn(&Value) -> String) -> Outcome {
-    let setup = Setup::load(global)?;
+    let setup = Setup::find(global)?;
     let answer: Value = call(&setup.config.data_dir, Method::POST, path, Some(body), None)?;
     if global.json {
         output::json(&answer);

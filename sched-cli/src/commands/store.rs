@@ -12,7 +12,7 @@ use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 
 pub(crate) fn backup(global: &Global, file: &Path) -> Outcome {
-    let setup = Setup::load(global)?;
+    let setup = Setup::find(global)?;
     let store = setup.store_path();
     if !store.exists() {
         return Err(Failure::new(Exit::NotRunning, format!("there is no store at {} yet", store.display())));
@@ -32,7 +32,7 @@ pub(crate) fn backup(global: &Global, file: &Path) -> Outcome {
 }
 
 pub(crate) fn restore(global: &Global, file: &Path) -> Outcome {
-    let setup = Setup::load(global)?;
+    let setup = Setup::find(global)?;
     if is_held(&setup.config.data_dir) {
         return Err(Failure::failed("the scheduler runs; stop it with `sched stop`, then restore"));
     }

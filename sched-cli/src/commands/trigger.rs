@@ -25,7 +25,7 @@ pub(crate) fn parse_params(words: &[String]) -> Result<Map<String, Value>, Failu
 pub(crate) fn trigger(global: &Global, words: &Trigger) -> Outcome {
     let name: sched_core::ScheduleName = words.name.parse().map_err(Failure::usage)?;
     let params = parse_params(&words.params)?;
-    let setup = Setup::load(global)?;
+    let setup = Setup::find(global)?;
     let data_dir = &setup.config.data_dir;
     let body = json!({ "params": params, "queue": words.queue, "idempotency_key": words.idempotency_key });
     let path = format!("/api/v1/schedules/{name}/trigger");

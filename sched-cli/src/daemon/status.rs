@@ -16,7 +16,7 @@ use crate::output;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) fn status(global: &Global) -> Outcome {
-    let setup = Setup::load(global)?;
+    let setup = Setup::find(global)?;
     let data_dir = &setup.config.data_dir;
     let answer = call::<Value>(data_dir, Method::GET, "/api/v1/status", None, Some(PATIENCE));
     let (mut body, exit) = match answer {

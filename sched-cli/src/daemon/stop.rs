@@ -17,7 +17,7 @@ const MARGIN: Duration = Duration::from_secs(3);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 pub(crate) fn stop(global: &Global) -> Outcome {
-    let setup = Setup::load(global)?;
+    let setup = Setup::find(global)?;
     let data_dir = &setup.config.data_dir;
     // Only the process that holds the lock is ever signalled: the PID file decides nothing.
     let Some(pid) = holder(data_dir) else {

@@ -73,6 +73,25 @@ fn a_changed_configuration_is_shown_then_taken_over_and_a_wrong_one_changes_noth
     assert_eq!(world.sched(&["apply"]).code, 3);
 }
 
+#[test]
+fn a_broken_configuration_keeps_nobody_from_looking_at_the_scheduler_or_stopping_it() {
+    for broken in
+        ["[[schedule]]\nname = \"s\"\n", "timezone = \"Mars/Olympus\"\n", "data_dir = \"data\"\nthis is no toml"]
+    {
+        let world = World::with(&schedule("s", "{ every = \"1h\" }"));
+        world.ok(&["start"]);
+        std::fs::write(world.path("sched.toml"), broken).unwrap();
+        assert_eq!(world.sched(&["check"]).code, 2, "{broken}");
+        let refused = world.sched(&["apply"]);
+        assert!(refused.code != 0 && refused.err.contains("sched.toml"), "{}", refused.err);
+        for words in [&["status"][..], &["list"], &["show", "s"], &["runs"], &["trigger", "s", "--wait"], &["audit"]] {
+            world.ok(words);
+        }
+        assert_eq!(world.sched(&["restart"]).code, 2, "what works is not stopped for it");
+        assert_eq!(world.ok(&["stop"]).out.split(':').next(), Some("stopped"));
+    }
+}
+
 fn hup(world: &World) {
     let pid = std::fs::read_to_string(world.path("logs/scheduler.pid")).unwrap().trim().parse().unwrap();
     let pid = rustix::process::Pid::from_raw(pid).unwrap();

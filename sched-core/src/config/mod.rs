@@ -133,6 +133,24 @@ impl Config {
         if faults.0.is_empty() { Ok(config) } else { Err(faults) }
     }
 
+    /// Reads what can be read of the settings, and no schedules: who wants to know where the store is, or to stop a
+    /// scheduler, is not kept from it by a fault elsewhere. What cannot be read has its default.
+    ///
+    /// ```
+    /// use sched_core::config::Config;
+    /// let broken = "data_dir = \"/srv/sched\"\ntimezone = 7\n[[schedule]]\nname =";
+    /// assert_eq!(Config::settings(broken, &[]).data_dir.to_str(), Some("/srv/sched"));
+    /// ```
+    #[must_use]
+    pub fn settings(text: &str, overlay: &[(String, String)]) -> Self {
+        let faults = Faults::new(text);
+        let (table, _) = DeTable::parse_recoverable(text);
+        let mut config = Self::default();
+        config.read_settings(&mut Reader::new(table.get_ref(), &faults));
+        config.apply(overlay, &faults);
+        config
+    }
+
     fn read_settings(&mut self, root: &mut Reader<'_>) {
         root.parsed("timezone", &mut self.timezone, crate::trigger::parse_zone);
         root.parsed("data_dir", &mut self.data_dir, |text| Ok(text.into()));

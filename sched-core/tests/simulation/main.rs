@@ -12,11 +12,20 @@ mod scenario;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 
 use bugs::Bug;
 use scenario::Scenario;
 use sched_core::{MemoryStore, SqliteStore, Store};
 use world::{Fault, World};
+
+const REPEAT: &str = "cargo test -p sched-core --all-features --test simulation";
+
+/// Past what the test harness keeps to itself: whoever runs the tests sees it.
+fn tell(line: &str) {
+    let mut out = std::io::stderr();
+    writeln!(out, "{}", line.chars().take(300).collect::<String>()).unwrap();
+}
 
 fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().unwrap())
@@ -112,7 +121,11 @@ fn table_of_dispositions() -> BTreeSet<[String; 3]> {
 fn every_seed_does_what_the_rules_say() {
     let (first, seeds) = (number("SIMULATION_FIRST", 1), number("SIMULATION_SEEDS", 10_000));
     let all = campaign(first, seeds);
-    println!("seeds {first} to {}: {} attempts, no fault", first + seeds - 1, all.starts);
+    tell(&format!(
+        "simulation: seeds {first} to {}, {} attempts, no fault; SIMULATION_FIRST={first} SIMULATION_SEEDS={seeds} {REPEAT}",
+        first + seeds - 1,
+        all.starts
+    ));
     let table = table_of_dispositions();
     let beyond: Vec<_> = all.dispositions.difference(&table).collect();
     assert!(beyond.is_empty(), "not in ARCHITECTURE.md's table of dispositions: {beyond:#?}");
@@ -144,7 +157,9 @@ fn every_seed_does_the_same_on_sqlite() {
         assert_eq!(Ok(played), play(&scenario, None), "seed {seed}: both stores tell one story");
         std::fs::remove_file(path).unwrap();
     }
-    println!("seeds 1 to {seeds}: SQLite and memory tell one story");
+    tell(&format!(
+        "simulation: SQLite and memory tell one story, seeds 1 to {seeds}; SIMULATION_SQLITE_SEEDS={seeds} {REPEAT}"
+    ));
 }
 
 #[test]
@@ -166,6 +181,6 @@ fn every_planted_bug_is_caught_within_a_thousand_seeds() {
         caught.insert(format!("{bug:?}"), (seed, fault.lines().next().unwrap_or_default().to_owned()));
     }
     for (bug, (seed, fault)) in caught {
-        println!("{bug}: seed {seed}: {fault}");
+        tell(&format!("simulation: {bug} is caught by seed {seed}: {fault}"));
     }
 }

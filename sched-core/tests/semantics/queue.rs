@@ -1,9 +1,20 @@
 //! Who goes first when places are few.
 
-use sched_core::testing::Bench;
-use sched_core::{MemoryStore, Misfire, MisfirePolicy, Overlap, ScheduleSpec};
+use std::time::Duration;
 
-use crate::{MINUTE, SECOND, at, audited, every, ok};
+use sched_core::engine::{Effect, EngineConfig, Input, Machine, Token};
+use sched_core::store::{Intent, Write};
+use sched_core::testing::Bench;
+use sched_core::{MemoryStore, Misfire, MisfirePolicy, NodeId, Now, Overlap, ScheduleSpec, StartOptions, Store as _};
+
+use crate::{HOUR, MINUTE, SECOND, at, audited, every, ok};
+
+fn write_of(effect: Effect) -> Option<(Option<Token>, Write)> {
+    match effect {
+        Effect::Write(token, write) => Some((token, write)),
+        _ => None,
+    }
+}
 
 fn grouped(mut spec: ScheduleSpec) -> ScheduleSpec {
     spec.group = Some("pair".into());
@@ -34,6 +45,41 @@ fn given_one_schedule_with_many_waiting_runs_then_others_take_turns_with_it() {
     bench.advance(2 * MINUTE);
     let modest = bench.started().iter().filter(|line| line.starts_with("modest")).count();
     assert!(modest >= 11, "each of its twelve but the last starts: {modest}");
+}
+
+#[test]
+fn given_a_store_that_is_slow_then_only_so_many_fires_are_planned_ahead_of_it_and_the_rest_as_it_catches_up() {
+    let specs: Vec<_> = (0..12_000).map(|n| every(&format!("s{n}"), HOUR)).collect();
+    let mut store = MemoryStore::new();
+    let now = |seconds: u64| Now {
+        utc: at("2026-01-01T00:59:00Z") + Duration::from_secs(seconds),
+        mono: Duration::from_secs(seconds),
+    };
+    let config = EngineConfig { node: NodeId::random(), max_concurrent_runs: 64, groups: Default::default(), seed: 1 };
+    let (mut machine, first) =
+        Machine::start(config, now(0), store.load().unwrap(), &specs, StartOptions::default()).unwrap();
+    for (_, write) in first.into_iter().filter_map(write_of) {
+        store.commit(&[write]).unwrap();
+    }
+    let mut waiting: Vec<_> = Vec::new();
+    for _ in 0..200 {
+        waiting.extend(machine.step(now(61), Input::Wake).into_iter().filter_map(write_of));
+    }
+    assert!((4096..4096 + 256 + 64).contains(&waiting.len()), "{}", waiting.len());
+    assert!(machine.wake_after(now(61)).is_none_or(|wait| !wait.is_zero()), "it does not spin meanwhile");
+    let mut planned = 0;
+    while !waiting.is_empty() {
+        let batch: Vec<_> = waiting.drain(..).collect();
+        planned += batch.iter().filter(|(_, write)| matches!(write.intent, Intent::Plan { .. })).count();
+        for (token, write) in batch {
+            let receipt = store.commit(&[write]).unwrap().receipts.remove(0);
+            if let Some(token) = token {
+                waiting.extend(machine.step(now(61), Input::Written(token, receipt)).into_iter().filter_map(write_of));
+            }
+        }
+        waiting.extend(machine.step(now(61), Input::Wake).into_iter().filter_map(write_of));
+    }
+    assert_eq!(planned, 12_000);
 }
 
 #[test]

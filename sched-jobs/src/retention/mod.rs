@@ -26,6 +26,8 @@ use crate::secret::resolve;
 
 /// So many files between two words on the progress.
 const BETWEEN_WORDS: usize = 2000;
+/// So many files are told one by one in the run's output.
+const TOLD: u32 = 5000;
 /// So many problems and removed files are listed in the run's record.
 const LISTED: usize = 100;
 
@@ -120,6 +122,7 @@ struct Sweep {
     dry_run: bool,
     /// Of the rules.
     percent: u8,
+    told: u32,
     swept: Swept,
 }
 
@@ -127,6 +130,16 @@ impl Sweep {
     fn say(&self, word: Word) {
         // Whoever listened has gone only when the run has ended.
         let _ = self.words.blocking_send(word);
+    }
+
+    /// Tells of one file.
+    fn tell(&mut self, line: impl FnOnce() -> String) {
+        self.told = self.told.saturating_add(1);
+        match self.told {
+            ..=TOLD => self.say(Word::Line(line())),
+            told if told == TOLD + 1 => self.say(Word::Line("(further files are not told one by one)".into())),
+            _ => {}
+        }
     }
 
     fn wrong(&mut self, path: &Path, error: impl std::fmt::Display) {
@@ -162,7 +175,7 @@ impl Sweep {
                 if verdict.stays {
                     self.swept.kept_count += 1;
                     if self.dry_run {
-                        self.say(Word::Line(format!("keep {}: {}", root.join(seen.path()).display(), verdict.why)));
+                        self.tell(|| format!("keep {}: {}", root.join(seen.path()).display(), verdict.why));
                     }
                 } else {
                     gone.entry(&seen.folder).or_default().push((seen, verdict));
@@ -227,23 +240,23 @@ impl Sweep {
                 Ok(Gone::Removed) => {
                     self.swept.removed_count += 1;
                     self.swept.freed_bytes += seen.facts().bytes;
-                    self.say(Word::Line(format!("{verb} {}: {why}", path.display())));
+                    self.tell(|| format!("{verb} {}: {why}", path.display()));
                     if self.swept.removed.len() < LISTED {
                         self.swept.removed.push(path.display().to_string());
                     }
                 }
                 Ok(Gone::Changed) => {
                     self.swept.changed_count += 1;
-                    self.say(Word::Line(format!("left {}: it has changed since it was listed", path.display())));
+                    self.tell(|| format!("left {}: it has changed since it was listed", path.display()));
                 }
                 Err(error) => self.wrong(&path, error),
             }
             !self.ctx.is_cancelled()
         };
-        let seen = files.iter().map(|(seen, _)| *seen);
+        let mut seen = files.iter().map(|(seen, _)| *seen);
         if dry_run {
             // Until it says stop.
-            let _ = seen.map(|seen| done(seen, Ok(Gone::Removed))).all(|go_on| go_on);
+            let _ = seen.all(|seen| done(seen, Ok(Gone::Removed)));
         } else {
             opened.remove(within, seen, archive, done);
         }
@@ -278,8 +291,16 @@ impl Retention {
         let places = self.places()?;
         let (words, mut said) = channel(64);
         let (zone, dry_run) = (self.params.timezone, self.params.dry_run);
-        let mut sweep =
-            Sweep { ctx: ctx.clone(), words, now: ctx.now(), zone, dry_run, percent: 0, swept: Swept::default() };
+        let mut sweep = Sweep {
+            ctx: ctx.clone(),
+            words,
+            now: ctx.now(),
+            zone,
+            dry_run,
+            percent: 0,
+            told: 0,
+            swept: Swept::default(),
+        };
         let work = tokio::task::spawn_blocking(move || {
             let rules = places.len();
             for (index, (root, archive, ready)) in places.into_iter().enumerate() {

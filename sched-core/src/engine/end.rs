@@ -104,7 +104,7 @@ impl Machine {
             reason: Some(reason),
             at: now.utc,
             duration_ms: None,
-            summary: None,
+            summary: Some(reason.explain().to_owned()),
             data: serde_json::Value::Null,
             error: None,
             abandoned: false,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sched_core::engine::{Command, EngineStatus, Reply};
 use sched_core::testing::Bench;
-use sched_core::{MemoryStore, Misfire, MisfirePolicy, Overlap, ScheduleSpec, TriggerSpec};
+use sched_core::{HistoryFilter, MemoryStore, Misfire, MisfirePolicy, Overlap, ScheduleSpec, TriggerSpec};
 
 use crate::{HOUR, MINUTE, SECOND, at, audited, every, ok, start};
 
@@ -73,6 +73,9 @@ fn given_no_free_place_for_longer_than_the_window_then_the_run_is_missed_and_nev
     let ended = bench.ledger().into_iter().find(|line| line.contains("missed")).unwrap();
     assert!(ended.ends_with("2026-01-01T00:00:00Z missed (window)"), "{ended}");
     assert_eq!(bench.started().len(), 1);
+    let second = HistoryFilter::of("second".parse().unwrap(), 1);
+    let row = bench.query().history(&second).unwrap().remove(0);
+    assert_eq!(row.note(), "it could not start within its misfire window", "{row:?}");
     audited(&bench);
 }
 

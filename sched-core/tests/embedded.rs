@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use sched_core::sink::NdjsonLog;
 use sched_core::{
-    EngineError, Event, Job, JobError, Misfire, Output, Recorded, Registry, RunContext, RunState, ScheduleSpec,
-    Scheduler, SqliteStore, TriggerRequest, TriggerSpec, async_trait,
+    Alerting, EngineError, Event, Job, JobError, MemoryStore, Misfire, Output, Recorded, Registry, Retry, RunContext,
+    RunState, ScheduleSpec, Scheduler, SqliteStore, TriggerRequest, TriggerSpec, async_trait,
 };
 use serde::Deserialize;
 
@@ -97,6 +97,33 @@ async fn a_triggered_run_succeeds_and_is_still_known_after_a_restart() {
     let scheduler = world.start(&["ok"]);
     assert_eq!(scheduler.handle().run(run_id).await.unwrap(), run);
     scheduler.shutdown(GRACE).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_with_an_endless_grace_ends_when_the_runs_have() {
+    let world = World::new(0);
+    let scheduler = world.start(&["ok"]);
+    let run_id = scheduler.handle().trigger(request("ok")).await.unwrap();
+    scheduler.shutdown(Duration::MAX).await;
+    let scheduler = world.start(&["ok"]);
+    assert_eq!(scheduler.handle().run(run_id).await.unwrap().state, RunState::Succeeded);
+    scheduler.shutdown(GRACE).await;
+}
+
+#[tokio::test]
+async fn a_schedule_with_an_endless_duration_is_refused() {
+    let spec = || ScheduleSpec::new("a", "act", TriggerSpec::every(Duration::from_secs(60))).unwrap();
+    let endless = Some(Duration::MAX);
+    let wrong = [
+        ("timeout", spec().with_timeout(Duration::MAX)),
+        ("jitter", ScheduleSpec { jitter: Duration::MAX, ..spec() }),
+        ("retry.max", spec().with_retry(Retry { max: Duration::MAX, ..Retry::default() })),
+        ("alert.overrun", ScheduleSpec { alert: Alerting { overrun: endless, ..Alerting::default() }, ..spec() }),
+    ];
+    for (field, spec) in wrong {
+        let error = Scheduler::builder(MemoryStore::new()).schedule(spec).start().unwrap_err();
+        assert_eq!(error.to_string(), format!("schedule `a`: {field}: must be 100 years or less"));
+    }
 }
 
 #[tokio::test]

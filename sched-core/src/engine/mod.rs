@@ -219,7 +219,7 @@ pub struct Machine {
     places: usize,
     groups: HashMap<String, Group>,
     dispatch: Option<Hold>,
-    draining: Option<Duration>,
+    draining: Option<Drain>,
     drained: bool,
     store_failing: Option<String>,
     /// Until when a long step back of the clock is shown.
@@ -227,6 +227,15 @@ pub struct Machine {
     pending: HashMap<Token, Pending>,
     next_token: u64,
     effects: Vec<Effect>,
+}
+
+/// A shutdown under way.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    /// When those that still run are asked to stop.
+    ask: Duration,
+    /// When the process ends.
+    end: Duration,
 }
 
 #[derive(Debug, Default)]

@@ -181,6 +181,15 @@ impl<S: Store> Suite<S> {
         let fires = self.store.reader().dispositions(&"a".parse().unwrap(), at(0)).unwrap();
         assert_eq!(fires.iter().map(|d| (d.from, d.count)).collect::<Vec<_>>(), [(at(2), 1), (at(3), 1), (at(4), 2)]);
 
+        // Where a cursor is, and what has run after it.
+        let Receipt::Stands { cursor, ahead } = self.one(Intent::Locate { schedule: "a".parse().unwrap() }) else {
+            panic!("it is not told");
+        };
+        assert_eq!(cursor, self.store.reader().schedules().unwrap()[0].cursor);
+        let after = fires.iter().filter(|d| d.count == 1 && d.from > cursor).map(|d| d.from);
+        assert!(ahead.into_iter().eq(after));
+        assert_eq!(self.one(Intent::Locate { schedule: "nobody".parse().unwrap() }), Receipt::Conflict);
+
         // Holds, state and marks last.
         let hold = Hold { by: "ann".into(), at: at(7), reason: "deploy".into() };
         assert_eq!(

@@ -1,5 +1,7 @@
 //! What the engine asks of a store, and what came of it: plain data.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
@@ -114,6 +116,11 @@ pub enum Intent {
         /// The fires' runs.
         runs: Vec<RunRecord>,
     },
+    /// Changes nothing; tells where a schedule's cursor is ([`Receipt::Stands`]).
+    Locate {
+        /// The schedule.
+        schedule: ScheduleName,
+    },
     /// Changes nothing; tells of each schedule whose cursor lies after an instant what is recorded after it.
     LookAhead {
         /// The instant.
@@ -186,6 +193,13 @@ pub enum Receipt {
     Existing(RunId),
     /// So much was removed, or would be.
     Pruned(Pruned),
+    /// Where the cursor is.
+    Stands {
+        /// Every fire up to here is accounted for.
+        cursor: DateTime<Utc>,
+        /// Fires after it that have a run.
+        ahead: BTreeSet<DateTime<Utc>>,
+    },
     /// What is recorded after the instant.
     Ahead(Vec<Ahead>),
     /// The stored facts were not as expected; nothing changed.

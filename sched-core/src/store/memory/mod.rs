@@ -179,6 +179,10 @@ impl Inner {
                 }
                 Receipt::Applied
             }
+            Intent::Locate { schedule } => match self.schedules.get(schedule).map(|row| row.cursor) {
+                Some(cursor) => Receipt::Stands { cursor, ahead: self.fires_after(schedule, cursor).collect() },
+                None => Receipt::Conflict,
+            },
             Intent::LookAhead { after } => Receipt::Ahead(self.ahead(*after)),
             Intent::Reopen { row, expected, parts } => {
                 if !self.replace(expected, parts) {

@@ -214,12 +214,11 @@ impl Handle {
     pub async fn trigger(&self, request: TriggerRequest) -> Result<RunId, EngineError> {
         if !request.params.is_empty() {
             let name = request.schedule.clone();
-            let row =
-                self.read(move |query| Ok(query.schedules()?.into_iter().find(|row| *row.name() == name))).await?;
-            if let Some(row) = row {
-                let mut params = row.spec.params.clone();
+            // Only its own rows are read: there may be many schedules. One that is unknown is refused by the engine.
+            if let Some(current) = self.read(move |query| query.versions(&name)).await?.pop() {
+                let mut params = current.spec.params.clone();
                 params.extend(request.params.clone());
-                self.shared.registry.check(&row.spec.job, &params)?;
+                self.shared.registry.check(&current.spec.job, &params)?;
             }
         }
         self.ask_run(Command::Trigger(request)).await

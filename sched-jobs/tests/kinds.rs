@@ -2,12 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use sched_core::{MemoryStore, Registry, RunRecord, RunState, ScheduleSpec, Scheduler, TriggerRequest, TriggerSpec};
+use sched_core::{
+    Event, MemoryStore, Registry, RunRecord, RunState, ScheduleSpec, Scheduler, TriggerRequest, TriggerSpec,
+};
 use sched_jobs::{JobEnv, register_all};
 use serde_json::{Value, json};
 
@@ -162,6 +165,25 @@ async fn an_http_call_succeeds_or_says_what_was_answered() {
     assert_eq!(world.run("missing").await.error.unwrap(), "answered 404 Not Found");
     assert!(world.run("hangs").await.error.unwrap().contains("no answer in time"));
     assert!(world.run("refused").await.error.unwrap().contains("refused"));
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_an_endless_wait_is_asked_again_after_a_day() {
+    let busy = server("503 Busy\r\nretry-after: 9000000000000", String::new());
+    let world = World::new(&[("busy", "http_call", json!({ "url": busy }))]);
+    let handle = world.scheduler.handle();
+    let mut spec = handle.schedules().await.unwrap().remove(0).spec;
+    spec.retry.attempts = 2;
+    handle.apply(vec![spec], BTreeMap::new(), 1, "test").await.unwrap();
+    let mut events = handle.subscribe(None);
+    handle.trigger(TriggerRequest::new("busy".parse().unwrap(), "test")).await.unwrap();
+    let wait = loop {
+        let event = events.next().await.unwrap();
+        if let Event::RunRetry { not_before, .. } = event.event {
+            break not_before - event.ts;
+        }
+    };
+    assert_eq!(wait.num_hours(), 24);
 }
 
 #[tokio::test]

@@ -393,3 +393,16 @@ async fn the_status_is_right_about_itself_after_the_clock_went_back() {
     assert_eq!(status.last_activity, Some(utc));
     assert!(status.uptime_seconds < 3600, "{status:?}");
 }
+
+#[tokio::test]
+async fn a_body_that_is_not_sent_as_json_is_refused_instead_of_being_taken_for_none() {
+    let world = world();
+    let path = "/api/v1/schedules/brief/trigger";
+    let form = Request::builder().method("POST").uri(path).header("X-Dash-Key", KEY);
+    let form = form.header("content-type", "application/x-www-form-urlencoded").body(Body::from("{\"queue\":true}"));
+    let (status, _, body) = world.send(form.unwrap()).await;
+    assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert!(body.contains("content-type: application/json"), "{body}");
+    assert_eq!(world.json("GET", "/api/v1/runs").await.1["runs"], serde_json::json!([]));
+    assert_eq!(world.json("POST", path).await.0, StatusCode::OK, "no body is none");
+}

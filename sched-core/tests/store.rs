@@ -236,6 +236,12 @@ impl<S: Store> Suite<S> {
         assert_eq!(reader.pruned_before().unwrap(), None);
         assert_eq!(self.one(Intent::Prune { rule: PruneRule { dry_run: false, ..rule }, from: None }), pruned);
         assert_eq!(reader.pruned_before().unwrap(), Some(at(60)));
+        // Old events go with it; the newest stays, for the next one comes after it.
+        let kept: Vec<_> =
+            reader.events_after(Seq(0), 1000).unwrap().into_iter().filter_map(|event| event.seq).collect();
+        let last = reader.last_seq().unwrap();
+        assert_eq!(kept, [Seq(last.0 - 1), last]);
+        assert_eq!(reader.events_after(kept[0], 1000).unwrap().len(), 1);
         let left = reader.history(&HistoryFilter::newest(100)).unwrap();
         assert!(
             left.iter().all(|row| matches!(row, HistoryRow::Run(run) if run.state == RunState::Queued)),

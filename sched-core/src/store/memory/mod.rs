@@ -2,7 +2,7 @@
 
 mod query;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -34,7 +34,9 @@ struct Inner {
     runs: BTreeMap<RunId, RunRecord>,
     keys: HashMap<String, RunId>,
     ranges: BTreeMap<RangeId, RangeRecord>,
-    events: Vec<Recorded>,
+    /// The newest ones, without gaps.
+    events: VecDeque<Recorded>,
+    last_seq: Seq,
     state: HashMap<(ScheduleName, String), Value>,
     marks: HashMap<String, Seq>,
     dispatch: Option<Hold>,
@@ -68,9 +70,10 @@ impl Inner {
             let receipt = self.apply(&write.intent);
             if !matches!(receipt, Receipt::Conflict | Receipt::Existing(_)) {
                 for event in &write.events {
-                    let seq = Some(Seq(self.events.len() as u64 + 1));
+                    self.last_seq = Seq(self.last_seq.0 + 1);
+                    let seq = Some(self.last_seq);
                     let recorded = Recorded { ts: write.at, event: event.clone(), seq };
-                    self.events.push(recorded.clone());
+                    self.events.push_back(recorded.clone());
                     committed.events.push(recorded);
                 }
             }
@@ -306,6 +309,9 @@ impl Inner {
             self.keys.retain(|_, id| self.runs.contains_key(id));
             for id in &ranges {
                 self.ranges.remove(id);
+            }
+            while self.events.len() > 1 && self.events.front().is_some_and(|event| event.ts < rule.before) {
+                self.events.pop_front();
             }
             if !runs.is_empty() || !ranges.is_empty() {
                 self.pruned_before = self.pruned_before.max(Some(rule.before));

@@ -78,12 +78,12 @@ impl Query for MemoryStore {
 
     fn events_after(&self, seq: Seq, limit: u32) -> Result<Vec<Recorded>, StoreError> {
         let inner = self.lock();
-        let start = usize::try_from(seq.0).unwrap_or(usize::MAX);
+        let start = inner.events.partition_point(|event| event.seq <= Some(seq));
         Ok(inner.events.iter().skip(start).take(limit as usize).cloned().collect())
     }
 
     fn last_seq(&self) -> Result<Seq, StoreError> {
-        Ok(Seq(self.lock().events.len() as u64))
+        Ok(self.lock().last_seq)
     }
 
     fn mark(&self, sink: &str) -> Result<Option<Seq>, StoreError> {

@@ -252,10 +252,13 @@ impl Job for Retention {
                 dry_run,
             };
             let (runs, ranges) = ctx.prune(rule).await?;
-            history = Some(json!({ "runs": runs, "ranges": ranges }));
+            history = Some((runs, ranges));
         }
         let verb = if dry_run { "would remove" } else { "removed" };
-        let summary = format!("{verb} {} files, {} bytes", swept.removed_count, swept.freed_bytes);
+        let mut summary = format!("{verb} {} files, {} bytes", swept.removed_count, swept.freed_bytes);
+        if let Some((runs, ranges)) = history {
+            summary += &format!("; of the history {runs} runs and {ranges} ranges");
+        }
         let data = json!({
             "dry_run": dry_run,
             "removed_count": swept.removed_count,
@@ -263,7 +266,7 @@ impl Job for Retention {
             "freed_bytes": swept.freed_bytes,
             "kept_count": swept.kept_count,
             "problems": swept.problems,
-            "history": history,
+            "history": history.map(|(runs, ranges)| json!({ "runs": runs, "ranges": ranges })),
         });
         if !swept.problems.is_empty() {
             return Err(JobError::new(format!("{summary}; first problem: {}", swept.problems[0])).with_data(data));

@@ -297,6 +297,7 @@ async fn retention_keeps_the_newest_of_each_folder_and_never_leaves_its_root() {
         &[
             ("dry", "retention", json!({ "rules": rules, "dry_run": true })),
             ("real", "retention", json!({ "rules": rules })),
+            ("all", "retention", json!({ "rules": [], "keep_days": 0, "keep_failures_days": 0, "keep_newest": 0 })),
         ],
     );
     let run = world.run("dry").await;
@@ -308,6 +309,8 @@ async fn retention_keeps_the_newest_of_each_folder_and_never_leaves_its_root() {
     assert_eq!(names(&root.join("b")), ["0.log", "1.log"]);
     assert_eq!(names(&world.folder.path().join("outside")).len(), 5);
     assert_eq!(world.run("real").await.data["removed_count"], 0);
+    let told = world.run("all").await.summary;
+    assert_eq!(told.as_deref(), Some("removed 0 files, 0 bytes; of the history 3 runs and 0 ranges"));
 }
 
 #[test]

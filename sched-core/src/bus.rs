@@ -58,6 +58,7 @@ impl Bus {
             closed: self.closed.clone(),
             last,
             behind: after.is_some(),
+            unread: false,
             page: VecDeque::new(),
         }
     }
@@ -69,7 +70,10 @@ pub struct Subscription {
     query: Arc<dyn Query>,
     closed: CancellationToken,
     last: Seq,
+    /// What was committed after `last` is to be read from the store.
     behind: bool,
+    /// The store could not be read: it is tried again when the next event is announced.
+    unread: bool,
     page: VecDeque<Recorded>,
 }
 
@@ -86,10 +90,11 @@ impl Subscription {
             if let Some(event) = self.page.pop_front() {
                 return Some(event);
             }
-            if self.behind {
+            if self.behind && !self.unread {
                 self.read_page();
                 continue;
             }
+            self.unread = false;
             let received = tokio::select! {
                 biased;
                 received = self.receiver.recv() => received,
@@ -97,6 +102,8 @@ impl Subscription {
             };
             match received {
                 Ok(event) => match event.seq {
+                    // It is read with those before it.
+                    Some(_) if self.behind => {}
                     Some(seq) if seq <= self.last => {}
                     Some(seq) => {
                         self.last = seq;
@@ -118,8 +125,8 @@ impl Subscription {
                 self.page = events.into();
             }
             Err(error) => {
-                tracing::warn!(%error, "events cannot be read again; some may be left out");
-                self.behind = false;
+                tracing::warn!(%error, "events cannot be read again yet");
+                self.unread = true;
             }
         }
     }
@@ -153,5 +160,32 @@ mod tests {
             told.push(millis);
         }
         assert_eq!(told, (1..=3 * CAPACITY as u64).collect::<Vec<_>>());
+    }
+
+    #[cfg(feature = "sqlite")]
+    #[tokio::test]
+    async fn a_listener_that_finds_the_store_unreadable_is_told_everything_once_it_can_be_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, away) = (folder.path().join("sched.db"), folder.path().join("away.db"));
+        let mut store = crate::SqliteStore::open(&path).unwrap();
+        let bus = Bus::new(Seq(0));
+        let mut events = bus.subscribe(store.reader(), Some(Seq(0)));
+        let mut announce = |millis| {
+            for event in store.commit(&[stall(millis)]).unwrap().events {
+                bus.announce(event);
+            }
+        };
+        announce(1);
+        announce(2);
+        std::fs::rename(&path, &away).unwrap();
+        bus.announce(Recorded { ts: chrono::DateTime::UNIX_EPOCH, event: Event::Stalled { millis: 7 }, seq: None });
+        let told = |recorded: Option<Recorded>| recorded.map(|recorded| (recorded.seq, recorded.event));
+        let stalled = |millis| Event::Stalled { millis };
+        assert_eq!(told(events.next().await), Some((None, stalled(7))), "it is kept nowhere, and known all the same");
+        std::fs::rename(&away, &path).unwrap();
+        announce(3);
+        for millis in 1..=3 {
+            assert_eq!(told(events.next().await), Some((Some(Seq(millis)), stalled(millis))));
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Must not know: the engine.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, SubsecRound, Utc};
 
@@ -52,6 +52,7 @@ impl Default for SystemClock {
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "this is the one reader of OS time")]
     fn now(&self) -> Now {
-        Now { utc: Utc::now().trunc_subsecs(6), mono: self.origin.elapsed() }
+        // Not `Utc::now`, which panics before 1970.
+        Now { utc: DateTime::<Utc>::from(SystemTime::now()).trunc_subsecs(6), mono: self.origin.elapsed() }
     }
 }

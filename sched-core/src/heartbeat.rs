@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::drive::Handle;
 use crate::event::Event;
+use crate::policy::LONGEST;
 
 /// The soonest fires that a tick tells.
 const UPCOMING: usize = 100;
@@ -31,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// // After a stall of two minutes there is one tick, not two.
 /// assert_eq!(heartbeat.pulse(start + chrono::TimeDelta::seconds(190)), Some(3));
 /// assert_eq!(heartbeat.pulse(start + chrono::TimeDelta::seconds(191)), None);
+/// assert_eq!(Heartbeat::every(Duration::MAX).pulse(start), Some(1));
 /// # Ok::<(), chrono::ParseError>(())
 /// ```
 #[derive(Debug, Clone)]
@@ -41,10 +43,10 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// A heartbeat with this period.
+    /// A heartbeat with this period, 100 years at most.
     #[must_use]
     pub fn every(period: Duration) -> Self {
-        Self { period: TimeDelta::from_std(period).unwrap_or(TimeDelta::MAX), ticks: 0, next: None }
+        Self { period: TimeDelta::from_std(period.min(LONGEST)).unwrap_or(TimeDelta::MAX), ticks: 0, next: None }
     }
 
     /// The number of the tick that is due at this pulse, if one is. A clock set back by more than a period

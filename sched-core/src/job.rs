@@ -93,7 +93,7 @@ impl JobError {
         Self { retryable: false, ..Self::new(message) }
     }
 
-    /// Asks that the next attempt wait this long, instead of the policy's back-off.
+    /// Asks that the next attempt wait this long, instead of the policy's back-off; a year at most.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::run::RunState;
 
+/// No duration of a schedule is longer, so that none leads out of the calendar.
+pub(crate) const LONGEST: Duration = Duration::from_secs(100 * 366 * 86_400);
+
 /// Durations as people write them: `"30s"`, `"6h"`, `"1h 30m"`.
 pub mod duration_text {
     use std::time::Duration;
@@ -41,7 +44,7 @@ pub mod duration_text {
                 "`{text}` is not a duration; write a number with a unit, such as \"30s\", \"5m\", \"6h\" or \"1h 30m\""
             )
         })?;
-        if duration > Duration::from_secs(100 * 366 * 86_400) {
+        if duration > super::LONGEST {
             return Err(format!("`{text}` is longer than 100 years"));
         }
         Ok(duration)

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::id::ScheduleName;
-use crate::policy::{Alerting, Delivery, Misfire, MisfirePolicy, OnStart, Overlap, Retry, duration_text};
+use crate::policy::{Alerting, Delivery, LONGEST, Misfire, MisfirePolicy, OnStart, Overlap, Retry, duration_text};
 use crate::trigger::TriggerSpec;
 
 /// Everything that defines a schedule. Serialises to the form that the store keeps and the API shows.
@@ -182,6 +182,18 @@ impl ScheduleSpec {
         }
         if self.timeout.is_zero() {
             return Err(SpecError::field("timeout", "must be longer than zero"));
+        }
+        let durations = [
+            ("timeout", Some(self.timeout)),
+            ("jitter", Some(self.jitter)),
+            ("misfire.window", Some(self.misfire.window)),
+            ("retry.initial", Some(self.retry.initial)),
+            ("retry.max", Some(self.retry.max)),
+            ("alert.late_start", self.alert.late_start),
+            ("alert.overrun", self.alert.overrun),
+        ];
+        if let Some((field, _)) = durations.into_iter().find(|(_, duration)| *duration > Some(LONGEST)) {
+            return Err(SpecError::field(field, "must be 100 years or less"));
         }
         if self.trigger.is_after_completion()
             && (self.overlap != Overlap::Skip || self.misfire.policy == MisfirePolicy::All)

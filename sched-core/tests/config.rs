@@ -113,3 +113,12 @@ fn a_key_that_is_refused_is_not_repeated() {
     let error = Config::parse("[http]\ndashboard_key = \"hunter2\"", &[], &registry()).unwrap_err().to_string();
     assert!(!error.contains("hunter2"), "{error}");
 }
+
+#[test]
+fn a_fault_in_one_schedule_is_not_told_again_at_those_that_come_after_it() {
+    let first = SCHEDULE.replace("08:00", "25:00");
+    let second = "[[schedule]]\nname = \"b\"\njob = \"report\"\ntrigger = { after = { schedule = \"a\" } }\n";
+    let error = Config::parse(&(first + second), &[], &registry()).unwrap_err();
+    assert_eq!(error.0.len(), 1, "{error}");
+    check_fault(second, "4:34: trigger.after.schedule: no schedule `a`");
+}

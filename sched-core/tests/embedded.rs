@@ -2,16 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use sched_core::runner::{Attempt, Runner};
 use sched_core::sink::NdjsonLog;
 use sched_core::{
-    EngineError, Event, Job, JobError, Misfire, Output, Recorded, Registry, RunContext, RunState, ScheduleSpec,
-    Scheduler, SqliteStore, TriggerRequest, TriggerSpec, async_trait,
+    Alerting, EngineError, Event, Job, JobError, MemoryStore, Misfire, Outcome, Output, Recorded, Registry, Retry,
+    RunContext, RunId, RunState, ScheduleSpec, Scheduler, SqliteStore, TriggerRequest, TriggerSpec, async_trait,
 };
 use serde::Deserialize;
+use serde_json::Map;
 
 #[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -97,6 +100,33 @@ async fn a_triggered_run_succeeds_and_is_still_known_after_a_restart() {
     let scheduler = world.start(&["ok"]);
     assert_eq!(scheduler.handle().run(run_id).await.unwrap(), run);
     scheduler.shutdown(GRACE).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_with_an_endless_grace_ends_when_the_runs_have() {
+    let world = World::new(0);
+    let scheduler = world.start(&["ok"]);
+    let run_id = scheduler.handle().trigger(request("ok")).await.unwrap();
+    scheduler.shutdown(Duration::MAX).await;
+    let scheduler = world.start(&["ok"]);
+    assert_eq!(scheduler.handle().run(run_id).await.unwrap().state, RunState::Succeeded);
+    scheduler.shutdown(GRACE).await;
+}
+
+#[tokio::test]
+async fn a_schedule_with_an_endless_duration_is_refused() {
+    let spec = || ScheduleSpec::new("a", "act", TriggerSpec::every(Duration::from_secs(60))).unwrap();
+    let endless = Some(Duration::MAX);
+    let wrong = [
+        ("timeout", spec().with_timeout(Duration::MAX)),
+        ("jitter", ScheduleSpec { jitter: Duration::MAX, ..spec() }),
+        ("retry.max", spec().with_retry(Retry { max: Duration::MAX, ..Retry::default() })),
+        ("alert.overrun", ScheduleSpec { alert: Alerting { overrun: endless, ..Alerting::default() }, ..spec() }),
+    ];
+    for (field, spec) in wrong {
+        let error = Scheduler::builder(MemoryStore::new()).schedule(spec).start().unwrap_err();
+        assert_eq!(error.to_string(), format!("schedule `a`: {field}: must be 100 years or less"));
+    }
 }
 
 #[tokio::test]
@@ -262,5 +292,30 @@ async fn a_second_schedule_comes_due_by_itself() {
         }
     }
     assert_eq!(seen[1] - seen[0], chrono::TimeDelta::seconds(1));
+    scheduler.shutdown(GRACE).await;
+}
+
+/// Runs every kind itself.
+struct Elsewhere;
+
+impl Runner for Elsewhere {
+    fn start(&self, attempt: Attempt) {
+        (attempt.report)(Outcome::Succeeded(Output::summary(attempt.params.to_string())));
+    }
+
+    fn drop_attempt(&self, _: RunId) {}
+}
+
+#[tokio::test]
+async fn a_runner_of_ones_own_runs_kinds_that_are_not_registered_here() {
+    let builder = Scheduler::builder(MemoryStore::new()).runner(Arc::new(Elsewhere));
+    let never = TriggerSpec::once("2999-01-01T00:00:00Z".parse().unwrap());
+    let spec = |name| ScheduleSpec::new(name, "far", never.clone()).unwrap().with_param("n", 1);
+    let scheduler = builder.schedule(spec("a")).start().unwrap();
+    let handle = scheduler.handle();
+    handle.apply(vec![spec("a"), spec("b")], BTreeMap::new(), 1, "test").await.unwrap();
+    let params = Map::from_iter([("n".to_owned(), 2.into())]);
+    let run_id = handle.trigger(TriggerRequest { params, ..request("b") }).await.unwrap();
+    assert_eq!(handle.wait(run_id).await.unwrap().summary.as_deref(), Some("{\"n\":2}"));
     scheduler.shutdown(GRACE).await;
 }

@@ -182,6 +182,15 @@ impl<S: Store> Suite<S> {
         let fires = self.store.reader().dispositions(&"a".parse().unwrap(), at(0)).unwrap();
         assert_eq!(fires.iter().map(|d| (d.from, d.count)).collect::<Vec<_>>(), [(at(2), 1), (at(3), 1), (at(4), 2)]);
 
+        // Where a cursor is, and what has run after it.
+        let Receipt::Stands { cursor, ahead } = self.one(Intent::Locate { schedule: "a".parse().unwrap() }) else {
+            panic!("it is not told");
+        };
+        assert_eq!(cursor, self.store.reader().schedules().unwrap()[0].cursor);
+        let after = fires.iter().filter(|d| d.count == 1 && d.from > cursor).map(|d| d.from);
+        assert!(ahead.into_iter().eq(after));
+        assert_eq!(self.one(Intent::Locate { schedule: "nobody".parse().unwrap() }), Receipt::Conflict);
+
         // Holds, state and marks last.
         let hold = Hold { by: "ann".into(), at: at(7), reason: "deploy".into() };
         assert_eq!(
@@ -228,6 +237,12 @@ impl<S: Store> Suite<S> {
         assert_eq!(reader.pruned_before().unwrap(), None);
         assert_eq!(self.one(Intent::Prune { rule: PruneRule { dry_run: false, ..rule }, from: None }), pruned);
         assert_eq!(reader.pruned_before().unwrap(), Some(at(60)));
+        // Old events go with it; the newest stays, for the next one comes after it.
+        let kept: Vec<_> =
+            reader.events_after(Seq(0), 1000).unwrap().into_iter().filter_map(|event| event.seq).collect();
+        let last = reader.last_seq().unwrap();
+        assert_eq!(kept, [Seq(last.0 - 1), last]);
+        assert_eq!(reader.events_after(kept[0], 1000).unwrap().len(), 1);
         let left = reader.history(&HistoryFilter::newest(100)).unwrap();
         assert!(
             left.iter().all(|row| matches!(row, HistoryRow::Run(run) if run.state == RunState::Queued)),

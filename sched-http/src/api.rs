@@ -133,11 +133,17 @@ struct PauseBody {
     reason: String,
 }
 
-/// A body that may be left out.
-pub(crate) fn optional<T: Default>(body: Result<Json<T>, JsonRejection>) -> Result<T, ApiError> {
+/// A body that may be left out, with its content type.
+pub(crate) type Optional<T> = Result<Option<Json<T>>, JsonRejection>;
+
+/// What was sent, or nothing. What is sent as something else is refused: it would be taken for nothing.
+pub(crate) fn optional<T: Default>(body: Optional<T>) -> Result<T, ApiError> {
     match body {
-        Ok(Json(body)) => Ok(body),
-        Err(JsonRejection::MissingJsonContentType(_)) => Ok(T::default()),
+        Ok(body) => Ok(body.map(|Json(body)| body).unwrap_or_default()),
+        Err(JsonRejection::MissingJsonContentType(_)) => {
+            let message = "a body is sent with `content-type: application/json`, or left out";
+            Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", message))
+        }
         Err(error) if error.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             Err(ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "a body has at most 1 MiB"))
         }
@@ -149,7 +155,7 @@ async fn trigger(
     State(state): State<AppState>,
     Extension(Caller(by)): Extension<Caller>,
     Path(ByName { name: text }): Path<ByName>,
-    body: Result<Json<TriggerBody>, JsonRejection>,
+    body: Optional<TriggerBody>,
 ) -> Result<Json<Accepted>, ApiError> {
     let TriggerBody { params, queue, idempotency_key } = optional(body)?;
     let request = TriggerRequest { schedule: name(&text)?, params, queue, idempotency_key, by };
@@ -161,7 +167,7 @@ async fn pause(
     State(state): State<AppState>,
     Extension(Caller(by)): Extension<Caller>,
     Path(ByName { name: text }): Path<ByName>,
-    body: Result<Json<PauseBody>, JsonRejection>,
+    body: Optional<PauseBody>,
 ) -> Result<Json<Done>, ApiError> {
     let PauseBody { reason } = optional(body)?;
     if reason.trim().is_empty() {

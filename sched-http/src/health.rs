@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
-use sched_core::{Event, Recorded};
+use sched_core::{Event, Now, Recorded};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,8 @@ const NEVER: i64 = i64::MIN;
 /// What the process knows of itself, kept by whoever ticks.
 #[derive(Debug)]
 pub struct Health {
-    started: DateTime<Utc>,
+    /// By the clock that does not step.
+    started: Duration,
     tick: AtomicU64,
     last_activity: AtomicI64,
     last_tick: AtomicI64,
@@ -29,16 +31,17 @@ pub struct Health {
 }
 
 impl Health {
-    /// A process that started then and listens there.
+    /// A process that starts now, by its scheduler's clock, and listens there.
     #[must_use]
-    pub const fn new(started: DateTime<Utc>, listen: String) -> Self {
+    pub const fn new(Now { mono: started, .. }: Now, listen: String) -> Self {
         let (last_activity, last_tick) = (AtomicI64::new(NEVER), AtomicI64::new(NEVER));
         Self { started, tick: AtomicU64::new(0), last_activity, last_tick, listen }
     }
 
     /// Notes an event's time, and its tick if it is one.
     pub fn note_event(&self, recorded: &Recorded) {
-        self.last_activity.fetch_max(recorded.ts.timestamp_micros(), Ordering::Relaxed);
+        // Events come in their order; their times do not when the clock goes back.
+        self.last_activity.store(recorded.ts.timestamp_micros(), Ordering::Relaxed);
         if let Event::Tick { tick, .. } = recorded.event {
             self.tick.store(tick, Ordering::Relaxed);
             self.last_tick.store(recorded.ts.timestamp_micros(), Ordering::Relaxed);
@@ -57,7 +60,7 @@ pub struct StatusBody {
     pub problem: Option<String>,
     /// This process.
     pub pid: Option<u32>,
-    /// The newest event.
+    /// The last event.
     pub last_activity: Option<DateTime<Utc>>,
     /// Seconds since the start.
     pub uptime_seconds: u64,
@@ -82,8 +85,7 @@ pub struct StatusBody {
 pub(crate) async fn status_body(state: &AppState) -> Result<StatusBody, ApiError> {
     let status = state.handle().status(STATUS_NEXT).await?;
     let health = &state.inner.health;
-    let now = state.handle().clock().now().utc;
-    let uptime = (now - health.started).num_seconds();
+    let uptime = state.handle().clock().now().mono.saturating_sub(health.started);
     Ok(StatusBody {
         running: status.dispatch.is_none() && !status.draining,
         state: if status.problem.is_some() { "degraded" } else { "running" }.into(),
@@ -91,7 +93,7 @@ pub(crate) async fn status_body(state: &AppState) -> Result<StatusBody, ApiError
         problem: status.problem,
         last_activity: DateTime::from_timestamp_micros(health.last_activity.load(Ordering::Relaxed)),
         last_tick: DateTime::from_timestamp_micros(health.last_tick.load(Ordering::Relaxed)),
-        uptime_seconds: u64::try_from(uptime).unwrap_or(0),
+        uptime_seconds: uptime.as_secs(),
         tick: health.tick.load(Ordering::Relaxed),
         next: status.upcoming.into_iter().map(|fire| (fire.schedule.to_string(), fire.nominal_at)).collect(),
         next_total: status.upcoming_total,

@@ -66,7 +66,7 @@ impl AppState {
     /// the status say of where it is served.
     #[must_use]
     pub fn embedded(handle: Handle, key: DashboardKey, listen: String) -> Self {
-        let health = Arc::new(Health::new(handle.clock().now().utc, listen));
+        let health = Arc::new(Health::new(handle.clock().now(), listen));
         let (mut events, noting) = (handle.subscribe(None), health.clone());
         // Ends with the scheduler.
         tokio::spawn(async move {

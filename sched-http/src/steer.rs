@@ -16,7 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::AppState;
-use crate::api::{ByName, name, says};
+use crate::api::{ByName, Optional, name, says};
 use crate::auth::Caller;
 use crate::error::ApiError;
 
@@ -63,7 +63,7 @@ struct ReloadBody {
 async fn reload(
     State(state): State<AppState>,
     Extension(Caller(by)): Extension<Caller>,
-    body: Result<Json<ReloadBody>, JsonRejection>,
+    body: Optional<ReloadBody>,
 ) -> Result<Json<Reloaded>, ApiError> {
     let ReloadBody { file } = crate::api::optional(body)?;
     let Some(reload) = state.reload() else {

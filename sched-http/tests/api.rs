@@ -11,10 +11,10 @@ use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use sched_core::{
-    Job, JobError, MemoryStore, Output, Overlap, Registry, RunContext, ScheduleSpec, Scheduler, TriggerSpec,
-    async_trait,
+    Event, Job, JobError, MemoryStore, Now, Output, Overlap, Recorded, Registry, RunContext, ScheduleSpec, Scheduler,
+    TriggerSpec, async_trait,
 };
-use sched_http::{Alias, AppState, Connections, DashboardKey, Health, local_router, router, serve};
+use sched_http::{Alias, AppState, Connections, DashboardKey, Health, StatusBody, local_router, router, serve};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -77,7 +77,7 @@ fn world() -> World {
     let aliases =
         vec![alias("/api/exec/brief", "brief"), alias("/api/exec/report", "fail"), alias("/api/none", "none")];
     let handle = scheduler.handle().clone();
-    let health = Arc::new(Health::new(handle.clock().now().utc, "127.0.0.1:5000".into()));
+    let health = Arc::new(Health::new(handle.clock().now(), "127.0.0.1:5000".into()));
     let state = AppState::new(handle, DashboardKey::new(KEY).unwrap(), aliases, health);
     World { scheduler, app: router(state.clone()), state, gate, _folder: folder }
 }
@@ -374,4 +374,35 @@ async fn jobs_that_block_their_threads_stop_neither_other_jobs_nor_answers() {
         let run = world.scheduler.handle().wait(run_id.parse().unwrap()).await.unwrap();
         assert_eq!(run.state.to_string(), "succeeded");
     }
+}
+
+#[tokio::test]
+async fn the_status_is_right_about_itself_after_the_clock_went_back() {
+    let world = world();
+    let handle = world.scheduler.handle().clone();
+    let Now { utc, mono } = handle.clock().now();
+    let year = chrono::TimeDelta::days(365);
+    let health = Arc::new(Health::new(Now { utc: utc + year, mono }, "127.0.0.1:5000".into()));
+    for ts in [utc + year, utc] {
+        health.note_event(&Recorded { ts, event: Event::Stalled { millis: 1 }, seq: None });
+    }
+    let state = AppState::new(handle, DashboardKey::new(KEY).unwrap(), Vec::new(), health);
+    let answer = local_router(state).oneshot(plain("GET", "/api/v1/status")).await.unwrap();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    let status: StatusBody = serde_json::from_slice(&body).unwrap();
+    assert_eq!(status.last_activity, Some(utc));
+    assert!(status.uptime_seconds < 3600, "{status:?}");
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_sent_as_json_is_refused_instead_of_being_taken_for_none() {
+    let world = world();
+    let path = "/api/v1/schedules/brief/trigger";
+    let form = Request::builder().method("POST").uri(path).header("X-Dash-Key", KEY);
+    let form = form.header("content-type", "application/x-www-form-urlencoded").body(Body::from("{\"queue\":true}"));
+    let (status, _, body) = world.send(form.unwrap()).await;
+    assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert!(body.contains("content-type: application/json"), "{body}");
+    assert_eq!(world.json("GET", "/api/v1/runs").await.1["runs"], serde_json::json!([]));
+    assert_eq!(world.json("POST", path).await.0, StatusCode::OK, "no body is none");
 }

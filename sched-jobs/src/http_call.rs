@@ -15,6 +15,8 @@ use crate::{JobEnv, secret};
 
 /// How much of the answer the record keeps.
 const KEPT: usize = 64 * 1024;
+/// A server that asks for a longer wait (`Retry-After`) is asked again after this.
+const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
 /// Parameters of `http_call`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -113,7 +115,7 @@ impl HttpCall {
         let message = format!("answered {status}");
         let mut error = if may_pass { JobError::new(message) } else { JobError::permanent(message) };
         if let Some(seconds) = wait {
-            error = error.retry_after(Duration::from_secs(seconds));
+            error = error.retry_after(Duration::from_secs(seconds).min(LONGEST_WAIT));
         }
         Err(error.with_data(data))
     }

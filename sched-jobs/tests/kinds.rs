@@ -2,12 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::time::Duration;
 
-use sched_core::{MemoryStore, Registry, RunRecord, RunState, ScheduleSpec, Scheduler, TriggerRequest, TriggerSpec};
+use sched_core::{
+    Event, MemoryStore, Registry, RunRecord, RunState, ScheduleSpec, Scheduler, TriggerRequest, TriggerSpec,
+};
 use sched_jobs::{JobEnv, register_all};
 use serde_json::{Value, json};
 
@@ -165,6 +168,25 @@ async fn an_http_call_succeeds_or_says_what_was_answered() {
 }
 
 #[tokio::test]
+async fn a_server_that_asks_for_an_endless_wait_is_asked_again_after_a_day() {
+    let busy = server("503 Busy\r\nretry-after: 9000000000000", String::new());
+    let world = World::new(&[("busy", "http_call", json!({ "url": busy }))]);
+    let handle = world.scheduler.handle();
+    let mut spec = handle.schedules().await.unwrap().remove(0).spec;
+    spec.retry.attempts = 2;
+    handle.apply(vec![spec], BTreeMap::new(), 1, "test").await.unwrap();
+    let mut events = handle.subscribe(None);
+    handle.trigger(TriggerRequest::new("busy".parse().unwrap(), "test")).await.unwrap();
+    let wait = loop {
+        let event = events.next().await.unwrap();
+        if let Event::RunRetry { not_before, .. } = event.event {
+            break not_before - event.ts;
+        }
+    };
+    assert_eq!(wait.num_hours(), 24);
+}
+
+#[tokio::test]
 async fn a_brief_tells_true_figures_and_shows_sources_that_fail() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("kpi.json"), "{\"orders\": {\"open\": 3}}").unwrap();
@@ -275,6 +297,7 @@ async fn retention_keeps_the_newest_of_each_folder_and_never_leaves_its_root() {
         &[
             ("dry", "retention", json!({ "rules": rules, "dry_run": true })),
             ("real", "retention", json!({ "rules": rules })),
+            ("all", "retention", json!({ "rules": [], "keep_days": 0, "keep_failures_days": 0, "keep_newest": 0 })),
         ],
     );
     let run = world.run("dry").await;
@@ -286,6 +309,8 @@ async fn retention_keeps_the_newest_of_each_folder_and_never_leaves_its_root() {
     assert_eq!(names(&root.join("b")), ["0.log", "1.log"]);
     assert_eq!(names(&world.folder.path().join("outside")).len(), 5);
     assert_eq!(world.run("real").await.data["removed_count"], 0);
+    let told = world.run("all").await.summary;
+    assert_eq!(told.as_deref(), Some("removed 0 files, 0 bytes; of the history 3 runs and 0 ranges"));
 }
 
 #[test]

@@ -128,7 +128,7 @@ async fn live(mut setup: Setup, jobs: &Runtime, global: &Global, daemon: bool) -
     let handle = scheduler.handle().clone();
     let started_at = handle.clock().now().utc;
     let log = NdjsonLog::start(&setup.log_path(), &handle, &tokio::runtime::Handle::current())?;
-    let health = Arc::new(Health::new(started_at, listen.clone()));
+    let health = Arc::new(Health::new(handle.clock().now(), listen.clone()));
     let pid = std::process::id();
     handle.announce(Event::Startup { ok: true, pid, config: described });
     let (ticked, first_tick) = tokio::sync::oneshot::channel();

@@ -62,7 +62,9 @@ pub(super) fn read_all(
         specs.push(spec);
         places.push(item);
     }
-    if let Err((name, error)) = check_chains(&specs)
+    // What comes after a schedule with a fault would be told that there is no such schedule.
+    if specs.len() == items.len()
+        && let Err((name, error)) = check_chains(&specs)
         && let Some(index) = specs.iter().position(|spec| spec.name == name)
     {
         faults.add(locate(places[index], "trigger.after.schedule").span().start, error.to_string());

@@ -23,8 +23,7 @@ impl Handle {
         max_concurrent_runs: usize,
         by: impl Into<String>,
     ) -> Result<Vec<Change>, EngineError> {
-        check(&schedules, &groups, Some(self.registry()), &[])
-            .map_err(|error| EngineError::Invalid(Box::new(error)))?;
+        check(&schedules, &groups, self.checks(), &[]).map_err(|error| EngineError::Invalid(Box::new(error)))?;
         match self.ask(Command::Apply { schedules, groups, max_concurrent_runs, by: by.into() }).await? {
             Reply::Changed(changes) => Ok(changes),
             _ => Err(EngineError::Stopped),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::handle::{EngineError, Handle};
@@ -111,9 +111,10 @@ fn find(query: &dyn Query, order: &BackfillOrder) -> Result<Result<Found, Refusa
         let Some(version) = versions.iter().find(|version| version.version == range.version) else { continue };
         let planned_by = version.spec.trigger.clone();
         let Ok(trigger) = planned_by.compile() else { continue };
-        let all = std::iter::successors(Some(range.from), |fire| trigger.next_after(*fire));
-        let chosen = all.take_while(|fire| *fire <= range.until.min(order.until)).filter(|fire| *fire >= order.from);
-        let chosen: BTreeSet<_> = chosen.take(MOST_FIRES + 1).collect();
+        let before = order.from.max(range.from) - TimeDelta::microseconds(1);
+        let fires = crate::trigger::instants(&*trigger, before);
+        let chosen = fires.take_while(|fire| *fire <= range.until.min(order.until)).take(MOST_FIRES + 1);
+        let chosen: BTreeSet<_> = chosen.collect();
         found.fires.extend(chosen.iter().map(|at| BackfillFire {
             nominal_at: *at,
             state: range.state,
@@ -124,8 +125,11 @@ fn find(query: &dyn Query, order: &BackfillOrder) -> Result<Result<Found, Refusa
         if found.fires.len() > MOST_FIRES {
             return Ok(Err(Refusal::TooMany));
         }
-        if !chosen.is_empty() {
-            found.parts.push(RangeFires { range, planned_by, fires: chosen });
+        if !chosen.is_empty() && !order.dry_run {
+            match RangeFires::split(range, &planned_by, chosen) {
+                Ok(part) => found.parts.push(part),
+                Err(refusal) => return Ok(Err(refusal)),
+            }
         }
     }
     for run in query.fires_in(name, order.from, order.until)? {

@@ -242,6 +242,7 @@ impl SchedulerBuilder {
             bus,
             query,
             registry: registry.clone(),
+            foreign_runner: self.runner.is_some(),
             clock: clock.clone(),
             files: self.data_dir.map(Files::below),
             past: self.past,

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::fires::{new_run, queued_event};
 use super::{Machine, Pending, Refusal, Reply, ReplyTo};
 use crate::clock::Now;
-use crate::id::{RangeId, ScheduleName};
+use crate::id::ScheduleName;
 use crate::run::{Origin, RangeRecord, RunRecord};
 use crate::store::Intent;
 use crate::trigger::{Trigger, TriggerSpec};
@@ -30,15 +30,30 @@ pub struct BackfillRequest {
     pub by: String,
 }
 
-/// Some fires of a range.
+/// Some fires of a range, and what stays of the range around them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RangeFires {
-    /// The range, as read.
-    pub range: RangeRecord,
-    /// The trigger of the schedule's version that planned it.
-    pub planned_by: TriggerSpec,
-    /// The fires.
-    pub fires: BTreeSet<DateTime<Utc>>,
+    range: RangeRecord,
+    parts: Vec<RangeRecord>,
+    fires: BTreeSet<DateTime<Utc>>,
+}
+
+impl RangeFires {
+    /// Splits a range, as read, around some of its fires. It walks through all fires of the range, which the engine has
+    /// no time for; that gives names to the parts.
+    ///
+    /// # Errors
+    /// [`Refusal::NotRecoverable`] when the range does not count these fires, by the trigger of the version that
+    /// planned it.
+    pub fn split(
+        range: RangeRecord,
+        planned_by: &TriggerSpec,
+        fires: BTreeSet<DateTime<Utc>>,
+    ) -> Result<Self, Refusal> {
+        let trigger = planned_by.compile().map_err(|_| Refusal::NotRecoverable)?;
+        let parts = split(&range, &*trigger, &fires).ok_or(Refusal::NotRecoverable)?;
+        Ok(Self { range, parts, fires })
+    }
 }
 
 impl Machine {
@@ -52,11 +67,10 @@ impl Machine {
             return Err(Refusal::StillOpen);
         }
         let (mut expected, mut parts, mut fires) = (Vec::new(), Vec::new(), Vec::new());
-        for RangeFires { range, planned_by, fires: chosen } in request.parts {
-            let trigger = planned_by.compile().map_err(|_| Refusal::NotRecoverable)?;
-            let ids = &mut self.ids;
-            let split = split(&range, &*trigger, &chosen, || ids.range_id(now.utc)).ok_or(Refusal::NotRecoverable)?;
-            parts.extend(split);
+        for RangeFires { range, parts: split, fires: chosen } in request.parts {
+            for part in split {
+                parts.push(RangeRecord { range_id: self.ids.range_id(now.utc), ..part });
+            }
             fires.extend(chosen.into_iter().map(|at| (at, None)));
             expected.push(range);
         }
@@ -94,12 +108,7 @@ impl Machine {
 }
 
 /// The parts of a range around the chosen fires, which are superseded; none when the range does not count them.
-fn split(
-    range: &RangeRecord,
-    trigger: &dyn Trigger,
-    chosen: &BTreeSet<DateTime<Utc>>,
-    mut id: impl FnMut() -> RangeId,
-) -> Option<Vec<RangeRecord>> {
+fn split(range: &RangeRecord, trigger: &dyn Trigger, chosen: &BTreeSet<DateTime<Utc>>) -> Option<Vec<RangeRecord>> {
     let mut parts: Vec<RangeRecord> = Vec::new();
     let (mut counted, mut found) = (0, 0);
     let fires = std::iter::successors(Some(range.from), |fire| trigger.next_after(*fire));
@@ -112,14 +121,7 @@ fn split(
                 part.until = fire;
                 part.count += 1;
             }
-            _ => parts.push(RangeRecord {
-                range_id: id(),
-                from: fire,
-                until: fire,
-                count: 1,
-                superseded,
-                ..range.clone()
-            }),
+            _ => parts.push(RangeRecord { from: fire, until: fire, count: 1, superseded, ..range.clone() }),
         }
     }
     (counted == range.count && found == chosen.len() && !range.superseded).then_some(parts)
@@ -128,6 +130,7 @@ fn split(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::RangeId;
     use crate::run::{Reason, RunState};
 
     #[test]
@@ -148,7 +151,7 @@ mod tests {
         };
         let parts = |range: &RangeRecord, chosen: &[i64]| {
             let chosen = chosen.iter().map(|second| at(*second)).collect();
-            split(range, &*trigger, &chosen, || range.range_id).map(|parts| {
+            split(range, &*trigger, &chosen).map(|parts| {
                 parts
                     .iter()
                     .map(|p| (p.from.timestamp(), p.until.timestamp(), p.count, p.superseded))

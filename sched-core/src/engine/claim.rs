@@ -107,8 +107,11 @@ impl Machine {
             self.overruns.insert((now.mono + limit, run_id));
         }
         self.effects.push(Effect::Start(Assignment { info, params }));
-        if let Some(cause) = stop {
-            self.stop(now, run_id, cause);
+        match (stop, self.draining) {
+            // It gets what is left of the grace, as those do that ran already.
+            (Some(StopCause::Shutdown), Some(drain)) => self.move_deadline(run_id, drain.ask),
+            (Some(cause), _) => self.stop(now, run_id, cause),
+            (None, _) => {}
         }
     }
 
@@ -199,13 +202,21 @@ impl Machine {
                 let reason = if cause == StopCause::Replaced { Reason::Replaced } else { Reason::Requested };
                 self.end_queued(now, run_id, RunState::Cancelled, reason);
             }
+            Phase::Claiming if run.stop.is_some_and(|(before, _)| before.is_final()) => {}
             Phase::Claiming => run.stop = Some((cause, None)),
-            Phase::Running if run.stop.is_none_or(|(_, told)| told.is_none()) => {
-                run.stop = Some((cause, Some(Firmness::Ask)));
-                self.move_deadline(run_id, now.mono + super::end::ASK_GRACE);
-                self.effects.push(Effect::Stop(run_id, Firmness::Ask));
-            }
-            Phase::Running | Phase::Abandoned => {}
+            Phase::Running => match run.stop {
+                // It has been told. Whoever cancels it wants no other attempt, whatever it was told for.
+                Some((before, Some(told))) => {
+                    let cause = if before.is_final() { before } else { cause };
+                    run.stop = Some((cause, Some(told)));
+                }
+                _ => {
+                    run.stop = Some((cause, Some(Firmness::Ask)));
+                    self.move_deadline(run_id, now.mono + super::end::ASK_GRACE);
+                    self.effects.push(Effect::Stop(run_id, Firmness::Ask));
+                }
+            },
+            Phase::Abandoned => {}
         }
     }
 

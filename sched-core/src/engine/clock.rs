@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{SecondsFormat, TimeDelta};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use super::{Machine, Pending};
 use crate::clock::Now;
@@ -28,6 +28,9 @@ impl Machine {
         let expected = TimeDelta::from_std(passed).ok().and_then(|passed| seen.utc.checked_add_signed(passed));
         let Some(step) = expected.map(|expected| now.utc - expected).filter(|step| step.abs() >= STEP) else { return };
         let mut events = vec![Event::ClockJump { millis: step.num_milliseconds() }];
+        if step < TimeDelta::zero() {
+            self.wait_no_longer(step);
+        }
         if step >= -FAR_BACK {
             self.write(now, Intent::Note, events);
             return;
@@ -41,6 +44,26 @@ impl Machine {
         );
         events.push(Event::Alert { kind: AlertKind::ClockBack, schedule: None, run_id: None, message });
         self.write_then(now, Intent::LookAhead { after: now.utc }, events, Pending::Ahead);
+    }
+
+    /// What waits for its time (a back-off, a jitter) waits as long as it would have, although the clock went back.
+    fn wait_no_longer(&mut self, step: TimeDelta) {
+        let moved = |at: DateTime<Utc>| at.checked_add_signed(step).unwrap_or(at);
+        for (not_before, run_id) in std::mem::take(&mut self.later) {
+            let Some(run) = self.runs.get_mut(&run_id) else { continue };
+            run.record.not_before = moved(not_before);
+            if let Some(at) = run.expires.as_mut() {
+                self.expiries.remove(&(*at, run_id));
+                *at = moved(*at);
+                self.expiries.insert((*at, run_id));
+            }
+            if let Some(at) = run.late.as_mut() {
+                self.late.remove(&(*at, run_id));
+                *at = moved(*at);
+                self.late.insert((*at, run_id));
+            }
+            self.line_up(run_id);
+        }
     }
 
     /// Reopens what lies after now, and lets the cursors follow: a new version owns the fires from now on.

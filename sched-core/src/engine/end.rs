@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use super::settle::{StopCause, Transition, settle};
-use super::{Effect, Firmness, Machine, Phase};
+use super::{Drain, Effect, Firmness, Machine, OpenRun, Phase};
 use crate::clock::Now;
 use crate::event::Event;
 use crate::id::{Fence, RunId};
 use crate::job::JobError;
+use crate::policy::LONGEST;
 use crate::run::{Artifact, Outcome, Reason, RunRecord, RunState};
 use crate::store::{Ending, Intent};
 
@@ -119,7 +120,7 @@ impl Machine {
 
     /// Takes the next firmer measure against attempts whose time is over.
     pub(super) fn stop_overdue(&mut self, now: Now) {
-        if self.draining.is_some_and(|end| now.mono >= end) {
+        if self.draining.is_some_and(|drain| now.mono >= drain.end) {
             self.finish_drain_now(now);
         }
         while let Some((at, run_id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now.mono) {
@@ -144,19 +145,25 @@ impl Machine {
 
     /// Three fifths of the grace to end by itself, three tenths after being asked, the rest after being dropped.
     pub(super) fn drain(&mut self, now: Now, grace: Duration) {
-        self.draining = Some(now.mono + grace);
+        let grace = grace.min(LONGEST);
+        let end = now.mono + grace;
         let ask = now.mono + grace * 3 / 5;
-        let running: Vec<_> = self.runs.iter().filter(|(_, r)| r.phase == Phase::Running).map(|(id, _)| *id).collect();
+        self.draining = Some(Drain { ask, end });
+        let running = |run: &OpenRun| matches!(run.phase, Phase::Claiming | Phase::Running);
+        let running: Vec<_> = self.runs.iter().filter(|(_, run)| running(run)).map(|(id, _)| *id).collect();
         for run_id in running {
             if let Some(run) = self.runs.get_mut(&run_id)
                 && run.stop.is_none()
             {
                 run.stop = Some((StopCause::Shutdown, None));
-                self.move_deadline(run_id, ask);
+                // One that is being claimed gets its deadline when it starts.
+                if run.phase == Phase::Running {
+                    self.move_deadline(run_id, ask);
+                }
             }
         }
         // The end of the grace itself needs a wake-up.
-        self.deadlines.insert((now.mono + grace, RunId::from_uuid(uuid::Uuid::nil())));
+        self.deadlines.insert((end, RunId::from_uuid(uuid::Uuid::nil())));
     }
 
     /// The grace is over: what still runs goes back into the queue, for the process ends now.

@@ -31,7 +31,7 @@ pub(crate) use start::new_ones;
 
 use crate::clock::Now;
 use crate::context::RunInfo;
-use crate::event::{AlertKind, Event};
+use crate::event::{AlertKind, Event, ScheduleChange};
 use crate::id::{Fence, IdSource, NodeId, RunId, ScheduleName};
 use crate::query::Hold;
 use crate::run::{Artifact, Outcome, RangeRecord, RunRecord};
@@ -131,6 +131,7 @@ enum Pending {
     Key(ReplyTo, TriggerRequest),
     Reply(ReplyTo, Reply),
     Plan(ScheduleName),
+    Locate(ScheduleName),
     Ahead,
     Reopen,
 }
@@ -219,7 +220,7 @@ pub struct Machine {
     places: usize,
     groups: HashMap<String, Group>,
     dispatch: Option<Hold>,
-    draining: Option<Duration>,
+    draining: Option<Drain>,
     drained: bool,
     store_failing: Option<String>,
     /// Until when a long step back of the clock is shown.
@@ -227,6 +228,15 @@ pub struct Machine {
     pending: HashMap<Token, Pending>,
     next_token: u64,
     effects: Vec<Effect>,
+}
+
+/// A shutdown under way.
+#[derive(Debug, Clone, Copy)]
+struct Drain {
+    /// When those that still run are asked to stop.
+    ask: Duration,
+    /// When the process ends.
+    end: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -311,11 +321,16 @@ impl Machine {
                         Ok(Reply::Run(*run_id))
                     }
                     Receipt::Pruned(pruned) => Ok(Reply::Pruned(*pruned)),
-                    Receipt::Applied | Receipt::Claimed(_) | Receipt::Ahead(_) => Ok(reply),
+                    Receipt::Applied | Receipt::Claimed(_) | Receipt::Ahead(_) | Receipt::Stands { .. } => Ok(reply),
                 };
                 self.effects.push(Effect::Reply(to, answer));
             }
             Some(Pending::Plan(name)) if *receipt == Receipt::Conflict => self.quarantine(now, &name),
+            Some(Pending::Locate(name)) => {
+                if let Receipt::Stands { cursor, ahead } = receipt {
+                    self.stand(&name, *cursor, ahead.clone());
+                }
+            }
             Some(Pending::Ahead) => {
                 if let Receipt::Ahead(ahead) = receipt {
                     self.reopen(now, ahead);
@@ -329,21 +344,36 @@ impl Machine {
         }
     }
 
-    /// Someone else changed what only this engine may change: leave that schedule alone and say so.
+    /// Someone else changed what only this engine may change: pause that schedule and say so.
     fn quarantine(&mut self, now: Now, name: &ScheduleName) {
-        let reason =
-            "its stored cursor or a fire was changed by someone else; compare with `sched audit`, then resume it";
-        let message = format!("schedule {name} is held: {reason}");
-        let hold = Hold { by: "engine".into(), at: now.utc, reason: reason.into() };
-        if let Some(schedule) = self.schedules.get_mut(name) {
-            schedule.row.paused = Some(hold);
-            self.reindex(name);
+        let Some(schedule) = self.schedules.get_mut(name) else { return };
+        if schedule.row.paused.is_none() && !schedule.row.retired {
+            let reason =
+                "its stored cursor or a fire was changed by someone else; compare with `sched audit`, then resume it";
+            let message = format!("schedule {name} is held: {reason}");
+            let hold = Hold { by: "engine".into(), at: now.utc, reason: reason.into() };
+            schedule.row.paused = Some(hold.clone());
+            let version = schedule.row.version;
+            let changed = Event::ScheduleChanged {
+                schedule: name.clone(),
+                change: ScheduleChange::Paused,
+                version,
+                by: hold.by.clone(),
+                reason: Some(hold.reason.clone()),
+            };
+            let alert = Event::Alert { kind: AlertKind::Held, schedule: Some(name.clone()), run_id: None, message };
+            let pause = Intent::Pause { schedule: name.clone(), hold: Some(hold) };
+            self.write(now, pause, vec![changed, alert]);
         }
-        self.write(
-            now,
-            Intent::Note,
-            vec![Event::Alert { kind: AlertKind::Held, schedule: Some(name.clone()), run_id: None, message }],
-        );
+        self.reindex(name);
+        self.write_then(now, Intent::Locate { schedule: name.clone() }, Vec::new(), Pending::Locate(name.clone()));
+    }
+
+    /// What is stored is where a schedule goes on once it is resumed.
+    fn stand(&mut self, name: &ScheduleName, cursor: DateTime<Utc>, ahead: BTreeSet<DateTime<Utc>>) {
+        let Some(schedule) = self.schedules.get_mut(name) else { return };
+        (schedule.row.cursor, schedule.ahead, schedule.range) = (cursor, ahead, None);
+        self.reindex(name);
     }
 
     /// The end of a run moves the cursor of a schedule that counts from there; gives the cursor for the store.

@@ -1,5 +1,7 @@
 //! What an ended attempt means for its run. Pure; expired leases enter here as [`Outcome::Lost`].
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 
@@ -8,6 +10,9 @@ use crate::run::{Outcome, Reason, RunState};
 use crate::spec::ScheduleSpec;
 use crate::store::Ending;
 
+/// A wait that a job asks for is no longer than this: it may have it from a stranger.
+const LONGEST_WAIT: Duration = Duration::from_secs(366 * 86_400);
+
 /// Why the engine told an attempt to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StopCause {
@@ -15,6 +20,13 @@ pub(crate) enum StopCause {
     Requested,
     Replaced,
     Shutdown,
+}
+
+impl StopCause {
+    /// Whether no other attempt may follow.
+    pub(crate) const fn is_final(self) -> bool {
+        matches!(self, Self::Requested | Self::Replaced)
+    }
 }
 
 /// Where the run goes.
@@ -70,7 +82,7 @@ pub(crate) fn settle(
             ending.state = RunState::Interrupted;
             ending.reason = Some(Reason::Lost);
             ending.error = Some("the scheduler died while it ran; what it had done is unknown".into());
-            wait = Some(std::time::Duration::ZERO);
+            wait = Some(Duration::ZERO);
         }
     }
     match cause {
@@ -97,8 +109,9 @@ pub(crate) fn settle(
     if !retryable || !spec.retry.follows(attempt, ending.state) || spec.delivery == Delivery::AtMostOnce {
         return Transition::Done(ending);
     }
-    let wait = wait.unwrap_or_else(|| spec.retry.wait(attempt, random));
-    let not_before = now + TimeDelta::from_std(wait).unwrap_or(TimeDelta::MAX);
+    let wait = wait.map_or_else(|| spec.retry.wait(attempt, random), |asked| asked.min(LONGEST_WAIT));
+    let not_before = TimeDelta::from_std(wait).ok().and_then(|wait| now.checked_add_signed(wait));
+    let not_before = not_before.unwrap_or(DateTime::<Utc>::MAX_UTC);
     Transition::Again { attempt, not_before, ending }
 }
 

@@ -135,7 +135,11 @@ impl Machine {
     }
 
     /// Queues what was queued; what was running has lost its holder.
-    fn readopt(&mut self, now: Now, run: RunRecord) {
+    fn readopt(&mut self, now: Now, mut run: RunRecord) {
+        if run.started_at.unwrap_or(run.queued_at) > now.utc {
+            // The clock went back meanwhile: what it waits for is that much further away than was meant.
+            run.not_before = run.not_before.min(now.utc);
+        }
         let running = run.state == RunState::Running;
         let (run_id, fence, schedule) = (run.run_id, run.fence, run.schedule.clone());
         self.enqueue(run);

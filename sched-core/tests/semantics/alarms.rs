@@ -31,6 +31,7 @@ fn given_a_run_that_waits_too_long_for_a_place_or_runs_too_long_then_someone_is_
     assert_eq!(told.len(), 4, "{told:?}");
     assert_eq!(told[0], (AlertKind::LateStart, "c has not started yet, 1m after its time; see `sched show c`".into()));
     assert!(told[1..].iter().all(|(kind, _)| *kind == AlertKind::Overrun), "{told:?}");
+    assert_eq!(told[1].1, "a has not ended yet, 10m after its start; see `sched show a`");
 }
 
 #[test]

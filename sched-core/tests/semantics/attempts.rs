@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sched_core::engine::Command;
 use sched_core::testing::Bench;
 use sched_core::{Backoff, Event, JobError, MemoryStore, Outcome, Retry, RetryOn, ScheduleSpec};
 
@@ -76,4 +77,31 @@ fn given_a_run_that_is_tried_again_then_each_attempt_is_told_and_only_the_last_i
         })
         .collect();
     assert_eq!(told, ["start 1", "retry after 1: no", "start 2", "retry after 2: no", "start 3", "succeeded at 3"]);
+}
+
+#[test]
+fn given_a_job_that_asks_for_an_endless_wait_then_the_next_attempt_comes_within_a_year() {
+    for asked in [Duration::from_secs(9_000_000_000_000), Duration::MAX] {
+        let busy = move |_: &_| Some((Duration::ZERO, Outcome::Failed(JobError::new("busy").retry_after(asked))));
+        let mut bench = Bench::start_with(MemoryStore::new(), at("2026-01-01T00:30:00Z"), &[every("h", HOUR)], busy);
+        bench.advance(HOUR);
+        assert_eq!(bench.ledger(), ["h 2026-01-01T01:00:00Z queued"]);
+        let retried = bench.events().into_iter().find_map(|event| match event {
+            Event::RunRetry { not_before, .. } => Some(*not_before),
+            _ => None,
+        });
+        assert_eq!(retried, Some(at("2027-01-02T01:00:00Z")));
+    }
+}
+
+#[test]
+fn given_a_run_that_is_cancelled_while_its_time_limit_stops_it_then_no_other_attempt_follows() {
+    let spec = with(Retry { attempts: 3, ..Retry::default() }).with_timeout(MINUTE);
+    let mut bench = Bench::start_with(MemoryStore::new(), at("2026-01-01T00:30:00Z"), &[spec], |_| None);
+    bench.advance(31 * MINUTE + SECOND);
+    let open = bench.query().activity(&"h".parse().unwrap()).unwrap().1;
+    bench.command(Command::Cancel { run_id: open[0] }).unwrap();
+    bench.advance(10 * MINUTE);
+    assert_eq!(bench.started().len(), 1);
+    assert_eq!(bench.ledger(), ["h 2026-01-01T01:00:00Z cancelled (requested)"]);
 }

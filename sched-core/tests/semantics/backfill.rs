@@ -19,7 +19,7 @@ fn missed(bench: &Bench<MemoryStore>, name: &str, from: &str, until: &str) -> Ba
         let trigger = planned_by.compile().unwrap();
         let fires = std::iter::successors(Some(range.from), |fire| trigger.next_after(*fire));
         let fires = fires.take_while(|fire| *fire <= range.until.min(until)).filter(|fire| *fire >= from).collect();
-        RangeFires { range, planned_by, fires }
+        RangeFires::split(range, &planned_by, fires).unwrap()
     });
     BackfillRequest { parts: parts.collect(), schedule, again: vec![], chains: false, by: "ann".into() }
 }
@@ -108,10 +108,11 @@ fn given_a_schedule_changed_since_when_a_fire_missed_before_is_backfilled_then_i
     let store = Bench::start(MemoryStore::new(), at("2026-01-01T00:30:00Z"), &[every("h", HOUR)]).crash();
     let mut bench = Bench::start(store, at("2026-01-01T04:30:00Z"), &[every("h", 7 * HOUR)]);
     bench.advance(MINUTE);
+    let two = at("2026-01-01T02:00:00Z");
+    let range = bench.query().ranges_in(&"h".parse().unwrap(), two, two).unwrap().remove(0);
+    let wrong = RangeFires::split(range, &TriggerSpec::every(7 * HOUR), [two].into());
+    assert_eq!(wrong, Err(Refusal::NotRecoverable));
     let right = missed(&bench, "h", "2026-01-01T02:00:00Z", "2026-01-01T02:00:00Z");
-    let mut wrong = right.clone();
-    wrong.parts[0].planned_by = TriggerSpec::every(7 * HOUR);
-    assert_eq!(bench.command(Command::Backfill(wrong)), Err(Refusal::NotRecoverable));
     bench.command(Command::Backfill(right)).unwrap();
     bench.advance(MINUTE);
     assert!(bench.started().contains(&"h 2026-01-01T02:00:00Z".to_owned()), "{:?}", bench.started());

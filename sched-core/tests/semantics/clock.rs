@@ -2,9 +2,9 @@
 
 use sched_core::engine::Command;
 use sched_core::testing::Bench;
-use sched_core::{Event, MemoryStore, TriggerRequest};
+use sched_core::{Event, MemoryStore, Retry, TriggerRequest};
 
-use crate::{HOUR, MINUTE, at, audited, every, start};
+use crate::{HOUR, MINUTE, SECOND, at, audited, every, fail, ok, start};
 
 /// The steps of the clock that were told, in seconds, and whether someone was called.
 fn told_steps(bench: &Bench<MemoryStore>) -> (Vec<i64>, bool) {
@@ -137,4 +137,38 @@ fn given_a_paused_schedule_when_the_clock_leaps_and_comes_back_then_it_is_still_
             "h manual succeeded",
         ]
     );
+}
+
+#[test]
+fn given_a_run_that_waits_for_its_next_attempt_when_the_clock_comes_back_then_it_waits_no_longer_than_before() {
+    let retry = Retry { attempts: 2, initial: MINUTE, max: MINUTE, jitter: false, ..Retry::default() };
+    let specs = [every("h", HOUR).with_retry(retry)];
+    let mut bench =
+        Bench::start_with(MemoryStore::new(), at("2026-01-01T00:30:00Z"), &specs, |run| match run.info.attempt {
+            1 => fail(run),
+            _ => ok(SECOND),
+        });
+    bench.set_clock(at("2027-01-01T00:30:00Z"));
+    bench.advance(SECOND);
+    let waits = |bench: &Bench<MemoryStore>| bench.ledger().contains(&"h 2027-01-01T00:00:00Z queued".to_owned());
+    assert!(waits(&bench));
+
+    bench.set_clock(at("2026-01-01T00:40:00Z"));
+    bench.advance(MINUTE);
+    assert!(!waits(&bench));
+    assert_eq!(bench.started().len(), 2);
+    bench.advance(HOUR);
+    assert_eq!(bench.started()[2..], ["h 2026-01-01T01:00:00Z", "h 2026-01-01T01:00:00Z"], "each with two attempts");
+    audited(&bench);
+}
+
+#[test]
+fn given_a_run_that_waits_for_its_next_attempt_when_the_clock_is_set_back_over_a_restart_then_it_runs_at_once() {
+    let specs = [every("h", HOUR)];
+    let mut bench = Bench::start_with(MemoryStore::new(), at("2027-01-01T00:30:00Z"), &specs, fail);
+    bench.advance(HOUR / 2);
+    assert_eq!(bench.ledger(), ["h 2027-01-01T01:00:00Z queued"]);
+    let mut bench = Bench::start(bench.crash(), at("2026-01-01T00:40:00Z"), &specs);
+    bench.advance(SECOND);
+    assert_eq!(bench.ledger(), ["h 2027-01-01T01:00:00Z succeeded"]);
 }

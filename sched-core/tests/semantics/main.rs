@@ -14,6 +14,7 @@ mod policies;
 mod queue;
 mod reconcile;
 mod retention;
+mod shutdown;
 mod starts;
 
 use std::time::Duration;

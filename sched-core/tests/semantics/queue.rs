@@ -69,7 +69,7 @@ fn given_a_store_that_is_slow_then_only_so_many_fires_are_planned_ahead_of_it_an
     assert!(machine.wake_after(now(61)).is_none_or(|wait| !wait.is_zero()), "it does not spin meanwhile");
     let mut planned = 0;
     while !waiting.is_empty() {
-        let batch: Vec<_> = waiting.drain(..).collect();
+        let batch = std::mem::take(&mut waiting);
         planned += batch.iter().filter(|(_, write)| matches!(write.intent, Intent::Plan { .. })).count();
         for (token, write) in batch {
             let receipt = store.commit(&[write]).unwrap().receipts.remove(0);

@@ -318,7 +318,8 @@ impl Retention {
         work.await.map_err(|error| JobError::new(error.to_string()))
     }
 
-    async fn prune(&self, ctx: &RunContext) -> Result<serde_json::Value, JobError> {
+    /// Gives the number of runs and ranges that went.
+    async fn prune(&self, ctx: &RunContext) -> Result<(u64, u64), JobError> {
         let before = |days: u32| {
             ctx.now().checked_sub_signed(TimeDelta::days(i64::from(days))).unwrap_or(DateTime::<Utc>::UNIX_EPOCH)
         };
@@ -328,8 +329,7 @@ impl Retention {
             keep_newest: self.params.keep_newest,
             dry_run: self.params.dry_run,
         };
-        let (runs, ranges) = ctx.prune(rule).await?;
-        Ok(json!({ "runs": runs, "ranges": ranges }))
+        Ok(ctx.prune(rule).await?)
     }
 }
 
@@ -342,7 +342,10 @@ impl Job for Retention {
         }
         let history = if self.params.prune_history { Some(self.prune(ctx).await?) } else { None };
         let verb = if self.params.dry_run { "would remove" } else { "removed" };
-        let summary = format!("{verb} {} files, {} bytes", swept.removed_count, swept.freed_bytes);
+        let mut summary = format!("{verb} {} files, {} bytes", swept.removed_count, swept.freed_bytes);
+        if let Some((runs, ranges)) = history {
+            summary += &format!("; of the history {runs} runs and {ranges} ranges");
+        }
         let data = json!({
             "dry_run": self.params.dry_run,
             "removed_count": swept.removed_count,
@@ -351,7 +354,7 @@ impl Job for Retention {
             "kept_count": swept.kept_count,
             "changed_count": swept.changed_count,
             "problems": swept.problems,
-            "history": history,
+            "history": history.map(|(runs, ranges)| json!({ "runs": runs, "ranges": ranges })),
         });
         if !swept.problems.is_empty() {
             return Err(JobError::new(format!("{summary}; first problem: {}", swept.problems[0])).with_data(data));

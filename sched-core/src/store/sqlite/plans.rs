@@ -63,8 +63,8 @@ fn busy_life(store: SqliteStore) {
     bench.set_clock("2026-01-02T02:10:00Z".parse().unwrap());
     bench.advance(HOUR);
     let range = bench.query().ranges_in(&a(), DateTime::UNIX_EPOCH, bench.now()).unwrap().remove(0);
-    let parts =
-        vec![crate::engine::RangeFires { planned_by: TriggerSpec::every(HOUR), fires: [range.from].into(), range }];
+    let fires = [range.from].into();
+    let parts = vec![crate::engine::RangeFires::split(range, &TriggerSpec::every(HOUR), fires).unwrap()];
     let request = crate::engine::BackfillRequest { schedule: a(), parts, again: vec![], chains: false, by: "t".into() };
     bench.command(Command::Backfill(request)).unwrap();
     bench.advance(HOUR);

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use chrono::{DateTime, Utc};
 use rusqlite::types::ToSql;
-use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde_json::Value;
 
 use super::super::{Disposition, EndedRun, PrunedFires, ScheduleRow, Snapshot, Span, VersionRow};
@@ -291,24 +291,25 @@ pub(super) fn ended(conn: &Connection, schedule: &ScheduleName, since: DateTime<
     .collect()
 }
 
-/// Each question finds rows that contradict others, as a line for people.
+/// Each question finds rows that contradict others, for a line for people: what stands before the run's id, the id, and
+/// what stands after it.
 const CONTRADICTIONS: &[&str] = &[
-    "SELECT 'a fire of schedule ' || fires.schedule || ' names a run that is not its own: ' || hex(fires.run_id)
-     FROM fires LEFT JOIN runs ON runs.run_id = fires.run_id
+    "SELECT 'a fire of ' || coalesce(name, 'no schedule') || ' names a run that is not its own: ', fires.run_id, ''
+     FROM fires LEFT JOIN runs ON runs.run_id = fires.run_id LEFT JOIN schedules ON schedules.id = fires.schedule
      WHERE runs.run_id IS NULL OR runs.schedule <> fires.schedule OR runs.nominal_at IS NOT fires.nominal_at",
-    "SELECT 'run ' || hex(run_id) || ' has a nominal time, but no fire' FROM runs
+    "SELECT 'run ', run_id, ' has a nominal time, but no fire' FROM runs
      WHERE nominal_at IS NOT NULL AND origin <> 'chain'
        AND NOT EXISTS (SELECT 1 FROM fires WHERE fires.schedule = runs.schedule AND fires.nominal_at = runs.nominal_at)",
-    "SELECT 'run ' || hex(runs.run_id) || ' doubles the run of its fire' FROM runs
+    "SELECT 'run ', runs.run_id, ' doubles the run of its fire' FROM runs
      JOIN fires ON fires.schedule = runs.schedule AND fires.nominal_at = runs.nominal_at
      WHERE origin <> 'chain' AND fires.run_id <> runs.run_id
        AND NOT EXISTS (SELECT 1 FROM runs AS later WHERE later.schedule = runs.schedule AND later.origin = 'backfill'
          AND later.nominal_at = runs.nominal_at AND later.queued_at >= runs.queued_at AND later.run_id <> runs.run_id)",
-    "SELECT 'run ' || hex(runs.run_id) || ' is ' || runs.state || ', but its last attempt ended as ' || attempts.state
+    "SELECT 'run ', runs.run_id, ' is ' || runs.state || ', but its last attempt ended as ' || attempts.state
      FROM runs JOIN attempts ON attempts.run_id = runs.run_id AND attempts.fence = runs.fence
      WHERE attempts.state IS NOT NULL AND runs.state NOT IN ('queued', 'running', 'cancelled', 'missed')
        AND attempts.state <> runs.state",
-    "SELECT 'run ' || hex(run_id) || ' is ' || state || ' without an end' FROM runs
+    "SELECT 'run ', run_id, ' is ' || state || ' without an end' FROM runs
      WHERE finished_at IS NULL AND state NOT IN ('queued', 'running')",
 ];
 
@@ -316,7 +317,13 @@ pub(super) fn contradictions(conn: &Connection) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for question in CONTRADICTIONS {
         let mut statement = conn.prepare_cached(&format!("{question} LIMIT 100"))?;
-        lines.extend(statement.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>>>()?);
+        let line = |row: &Row<'_>| {
+            let id = row.get_ref(1)?.as_blob().ok().and_then(|bytes| uuid::Uuid::from_slice(bytes).ok());
+            // Someone else's hand may have written what is no id.
+            let id = id.map_or_else(|| "?".to_owned(), |id| id.to_string());
+            Ok(format!("{}{id}{}", row.get::<_, String>(0)?, row.get::<_, String>(2)?))
+        };
+        lines.extend(statement.query_map([], line)?.collect::<Result<Vec<_>>>()?);
     }
     lines.truncate(100);
     Ok(lines)

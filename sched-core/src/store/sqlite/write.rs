@@ -101,6 +101,7 @@ pub(super) fn apply(tx: &Connection, intent: &Intent) -> Result<Receipt> {
             Ok(if ended { Receipt::Applied } else { Receipt::Conflict })
         }
         Intent::Recover { expected, parts, runs } => recover(tx, expected, parts, runs),
+        Intent::Locate { schedule } => locate(tx, schedule),
         Intent::LookAhead { after } => look_ahead(tx, *after),
         Intent::Reopen { row, expected, parts } => {
             let replaced = replace(tx, schedule_id(tx, row.name())?, expected, parts)?;
@@ -358,6 +359,21 @@ fn recover(tx: &Connection, expected: &[RangeRecord], parts: &[RangeRecord], run
     Ok(Receipt::Applied)
 }
 
+fn locate(tx: &Connection, schedule: &ScheduleName) -> Result<Receipt> {
+    let found = tx
+        .prepare_cached("SELECT id, cursor FROM schedules WHERE name = ?1")?
+        .query_row([schedule.as_str()], |row| Ok((row.get(0)?, rows::at(row, "cursor")?)))
+        .optional()?;
+    let Some((id, cursor)) = found else { return Ok(Receipt::Conflict) };
+    Ok(Receipt::Stands { cursor, ahead: fires_after(tx, id, cursor)? })
+}
+
+fn fires_after<T: FromIterator<DateTime<Utc>>>(tx: &Connection, schedule: i64, after: DateTime<Utc>) -> Result<T> {
+    tx.prepare_cached("SELECT nominal_at FROM fires WHERE schedule = ?1 AND nominal_at > ?2 ORDER BY nominal_at")?
+        .query_map(params![schedule, Micros(after)], |row| rows::at(row, "nominal_at"))?
+        .collect()
+}
+
 /// What lies after an instant, of each schedule whose cursor does.
 fn look_ahead(tx: &Connection, after: DateTime<Utc>) -> Result<Receipt> {
     let names: Vec<(i64, String)> = tx
@@ -378,10 +394,7 @@ fn look_ahead(tx: &Connection, after: DateTime<Utc>) -> Result<Receipt> {
                 Ok((rows::range(row)?, row.get::<_, Json<ScheduleSpec>>("spec")?.0.trigger))
             })?
             .collect::<Result<_>>()?;
-        let fires = tx
-            .prepare_cached("SELECT nominal_at FROM fires WHERE schedule = ?1 AND nominal_at > ?2 ORDER BY nominal_at")?
-            .query_map(params![id, Micros(after)], |row| rows::at(row, "nominal_at"))?
-            .collect::<Result<_>>()?;
+        let fires = fires_after(tx, id, after)?;
         let Ok(schedule) = name.parse() else { continue };
         all.push(Ahead { schedule, ranges, fires });
     }

@@ -125,7 +125,7 @@ impl<S: Store> World<S> {
             let fires = std::iter::successors(Some(range.from), |at| Some(*at + step));
             let fires: BTreeSet<_> = fires.take_while(|at| *at <= range.until).filter(|at| *at >= from).collect();
             if !fires.is_empty() {
-                parts.push(RangeFires { range, planned_by, fires });
+                parts.push(RangeFires::split(range, &planned_by, fires).unwrap());
             }
         }
         let chains = hours.is_multiple_of(2);

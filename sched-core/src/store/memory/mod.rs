@@ -1,6 +1,9 @@
 //! The store in memory: for tests, simulations and embedders who need no history across restarts.
 
-use std::collections::{BTreeMap, HashMap};
+mod query;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
@@ -8,14 +11,14 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 
 use super::{
-    Admin, Ahead, Committed, Disposition, EndedRun, Ending, Health, Intent, Pruned, PrunedFires, Query, Receipt,
-    ScheduleRow, Snapshot, Span, Store, StoreError, VersionRow, Write,
+    Admin, Ahead, Committed, Ending, Health, Intent, Pruned, PrunedFires, Query, Receipt, ScheduleRow, Snapshot, Store,
+    StoreError, VersionRow, Write,
 };
 use crate::context::PruneRule;
 use crate::event::Recorded;
 use crate::id::{Fence, RangeId, RunId, ScheduleName, Seq};
-use crate::query::{HistoryFilter, Hold};
-use crate::run::{HistoryRow, Origin, RangeRecord, RunRecord, RunState};
+use crate::query::Hold;
+use crate::run::{Origin, RangeRecord, RunRecord, RunState};
 
 /// A store that lives as long as its last clone. Clones share it, so a restart can be played on one.
 #[derive(Clone, Default)]
@@ -31,7 +34,9 @@ struct Inner {
     runs: BTreeMap<RunId, RunRecord>,
     keys: HashMap<String, RunId>,
     ranges: BTreeMap<RangeId, RangeRecord>,
-    events: Vec<Recorded>,
+    /// The newest ones, without gaps.
+    events: VecDeque<Recorded>,
+    last_seq: Seq,
     state: HashMap<(ScheduleName, String), Value>,
     marks: HashMap<String, Seq>,
     dispatch: Option<Hold>,
@@ -65,9 +70,10 @@ impl Inner {
             let receipt = self.apply(&write.intent);
             if !matches!(receipt, Receipt::Conflict | Receipt::Existing(_)) {
                 for event in &write.events {
-                    let seq = Some(Seq(self.events.len() as u64 + 1));
+                    self.last_seq = Seq(self.last_seq.0 + 1);
+                    let seq = Some(self.last_seq);
                     let recorded = Recorded { ts: write.at, event: event.clone(), seq };
-                    self.events.push(recorded.clone());
+                    self.events.push_back(recorded.clone());
                     committed.events.push(recorded);
                 }
             }
@@ -176,6 +182,10 @@ impl Inner {
                 }
                 Receipt::Applied
             }
+            Intent::Locate { schedule } => match self.schedules.get(schedule).map(|row| row.cursor) {
+                Some(cursor) => Receipt::Stands { cursor, ahead: self.fires_after(schedule, cursor).collect() },
+                None => Receipt::Conflict,
+            },
             Intent::LookAhead { after } => Receipt::Ahead(self.ahead(*after)),
             Intent::Reopen { row, expected, parts } => {
                 if !self.replace(expected, parts) {
@@ -245,6 +255,11 @@ impl Inner {
         true
     }
 
+    fn fires_after(&self, name: &ScheduleName, after: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> {
+        let later = (Bound::Excluded((name.clone(), after)), Bound::Unbounded);
+        self.fires.range(later).take_while(move |((of, _), _)| of == name).map(|((_, at), _)| *at)
+    }
+
     fn ahead(&self, after: DateTime<Utc>) -> Vec<Ahead> {
         let rows = self.schedules.values().filter(|row| row.cursor > after && !row.retired);
         let look = |row: &ScheduleRow| {
@@ -255,7 +270,7 @@ impl Inner {
                 version.map(|version| version.spec.trigger.clone())
             };
             let ranges = self.ranges.values().filter(|r| r.schedule == *name && r.until > after && !r.superseded);
-            let fires = self.fires.keys().filter(|(of, at)| of == name && *at > after).map(|(_, at)| *at);
+            let fires = self.fires_after(name, after);
             Ahead {
                 schedule: name.clone(),
                 ranges: ranges.filter_map(|range| Some((range.clone(), planned_by(range)?))).collect(),
@@ -295,6 +310,9 @@ impl Inner {
             self.keys.retain(|_, id| self.runs.contains_key(id));
             for id in &ranges {
                 self.ranges.remove(id);
+            }
+            while self.events.len() > 1 && self.events.front().is_some_and(|event| event.ts < rule.before) {
+                self.events.pop_front();
             }
             if !runs.is_empty() || !ranges.is_empty() {
                 self.pruned_before = self.pruned_before.max(Some(rule.before));
@@ -368,147 +386,5 @@ impl Admin for MemoryStore {
     fn backup(&self, target: &Path) -> Result<(), StoreError> {
         let detail = format!("a store in memory is not copied to {}; use SQLite", target.display());
         Err(StoreError::Io { place: "in memory".into(), detail })
-    }
-}
-
-impl Query for MemoryStore {
-    fn history(&self, filter: &HistoryFilter) -> Result<Vec<HistoryRow>, StoreError> {
-        let inner = self.lock();
-        let runs = inner.runs.values().cloned().map(HistoryRow::Run);
-        let ranges = inner.ranges.values().cloned().map(HistoryRow::Range);
-        let mut rows: Vec<_> = runs
-            .chain(ranges)
-            .filter(|row| filter.schedule.as_ref().is_none_or(|name| row.schedule() == name))
-            .filter(|row| filter.states.is_empty() || filter.states.contains(&row.state()))
-            .filter(|row| filter.since.is_none_or(|since| row.cursor().at >= since))
-            .filter(|row| filter.after.is_none_or(|after| row.cursor() < after))
-            .collect();
-        rows.sort_by_key(|row| std::cmp::Reverse(row.cursor()));
-        rows.truncate(filter.limit as usize);
-        Ok(rows)
-    }
-
-    fn run(&self, run_id: RunId) -> Result<Option<RunRecord>, StoreError> {
-        Ok(self.lock().runs.get(&run_id).cloned())
-    }
-
-    fn schedules(&self) -> Result<Vec<ScheduleRow>, StoreError> {
-        Ok(self.lock().schedules.values().cloned().collect())
-    }
-
-    fn activity(&self, schedule: &ScheduleName) -> Result<(Option<RunRecord>, Vec<RunId>), StoreError> {
-        let inner = self.lock();
-        let of = || inner.runs.values().filter(|run| run.schedule == *schedule);
-        let last = of().filter(|run| run.started_at.is_some()).max_by_key(|run| run.started_at).cloned();
-        Ok((last, of().filter(|run| !run.state.is_final()).map(|run| run.run_id).collect()))
-    }
-
-    fn versions(&self, schedule: &ScheduleName) -> Result<Vec<VersionRow>, StoreError> {
-        Ok(self.lock().versions.get(schedule).cloned().unwrap_or_default())
-    }
-
-    fn spans(&self, schedule: &ScheduleName) -> Result<Vec<Span>, StoreError> {
-        let inner = self.lock();
-        let mut spans: Vec<_> = inner
-            .runs
-            .values()
-            .filter(|run| run.schedule == *schedule)
-            .map(|run| Span { nominal_at: run.nominal_at, queued_at: run.queued_at, finished_at: run.finished_at })
-            .collect();
-        spans.sort_by_key(|span| (span.queued_at, span.nominal_at.is_none()));
-        Ok(spans)
-    }
-
-    fn dispositions(&self, schedule: &ScheduleName, since: DateTime<Utc>) -> Result<Vec<Disposition>, StoreError> {
-        let inner = self.lock();
-        let fires = inner
-            .fires
-            .keys()
-            .filter(|(name, at)| name == schedule && *at > since)
-            .map(|(_, at)| Disposition { from: *at, until: *at, count: 1 });
-        let ranges = inner.ranges.values().filter(|r| r.schedule == *schedule && r.until > since && !r.superseded);
-        let ranges = ranges.map(|r| Disposition { from: r.from, until: r.until, count: r.count });
-        let mut all: Vec<_> = fires.chain(ranges).collect();
-        all.sort_by_key(|d| d.from);
-        Ok(all)
-    }
-
-    fn pruned_before(&self) -> Result<Option<DateTime<Utc>>, StoreError> {
-        Ok(self.lock().pruned_before)
-    }
-
-    fn events_after(&self, seq: Seq, limit: u32) -> Result<Vec<Recorded>, StoreError> {
-        let inner = self.lock();
-        let start = usize::try_from(seq.0).unwrap_or(usize::MAX);
-        Ok(inner.events.iter().skip(start).take(limit as usize).cloned().collect())
-    }
-
-    fn last_seq(&self) -> Result<Seq, StoreError> {
-        Ok(Seq(self.lock().events.len() as u64))
-    }
-
-    fn mark(&self, sink: &str) -> Result<Option<Seq>, StoreError> {
-        Ok(self.lock().marks.get(sink).copied())
-    }
-
-    fn state(&self, schedule: &ScheduleName, key: &str) -> Result<Option<Value>, StoreError> {
-        Ok(self.lock().state.get(&(schedule.clone(), key.to_owned())).cloned())
-    }
-
-    fn ranges_in(
-        &self,
-        schedule: &ScheduleName,
-        from: DateTime<Utc>,
-        until: DateTime<Utc>,
-    ) -> Result<Vec<RangeRecord>, StoreError> {
-        let inner = self.lock();
-        let covers = |r: &&RangeRecord| r.schedule == *schedule && !r.superseded && r.from <= until && from <= r.until;
-        let mut ranges: Vec<_> = inner.ranges.values().filter(covers).cloned().collect();
-        ranges.sort_by_key(|range| range.from);
-        Ok(ranges)
-    }
-
-    fn fires_in(
-        &self,
-        schedule: &ScheduleName,
-        from: DateTime<Utc>,
-        until: DateTime<Utc>,
-    ) -> Result<Vec<RunRecord>, StoreError> {
-        let inner = self.lock();
-        let fires = inner.fires.range((schedule.clone(), from)..=(schedule.clone(), until));
-        Ok(fires.filter_map(|(_, run_id)| inner.runs.get(run_id).cloned()).collect())
-    }
-
-    fn pruned_fires(&self, schedule: &ScheduleName) -> Result<Option<PrunedFires>, StoreError> {
-        Ok(self.lock().pruned.get(schedule).copied())
-    }
-
-    fn chained(&self, schedule: &ScheduleName) -> Result<Vec<RunId>, StoreError> {
-        let inner = self.lock();
-        let runs = inner.runs.values().filter(|run| run.schedule == *schedule && run.origin == Origin::Chain);
-        Ok(runs.filter_map(|run| run.parent).collect())
-    }
-
-    fn ended(&self, schedule: &ScheduleName, since: DateTime<Utc>) -> Result<Vec<EndedRun>, StoreError> {
-        let inner = self.lock();
-        let runs = inner.runs.values().filter(|run| run.schedule == *schedule);
-        let ended = runs.filter_map(|run| {
-            let at = run.finished_at.filter(|at| *at > since)?;
-            let repeats = run.origin == Origin::Manual && run.parent.is_some();
-            Some(EndedRun { run_id: run.run_id, state: run.state, at, chains: run.chains, repeats })
-        });
-        Ok(ended.collect())
-    }
-
-    fn contradictions(&self) -> Result<Vec<String>, StoreError> {
-        let inner = self.lock();
-        let wrong = inner.fires.iter().filter(|((name, at), run_id)| {
-            inner.runs.get(run_id).is_none_or(|run| run.schedule != *name || run.nominal_at != Some(*at))
-        });
-        Ok(wrong.map(|((name, at), _)| format!("the fire of {name} at {at} names a run that is not its own")).collect())
-    }
-
-    fn dispatch(&self) -> Result<Option<Hold>, StoreError> {
-        Ok(self.lock().dispatch.clone())
     }
 }

@@ -22,7 +22,8 @@ impl Handle {
         max_concurrent_runs: usize,
         by: impl Into<String>,
     ) -> Result<Vec<Change>, EngineError> {
-        check(&schedules, &groups, Some(self.registry())).map_err(|error| EngineError::Invalid(Box::new(error)))?;
+        check(&schedules, &groups, Some(self.registry()), self.shared.isolates)
+            .map_err(|error| EngineError::Invalid(Box::new(error)))?;
         match self.ask(Command::Apply { schedules, groups, max_concurrent_runs, by: by.into() }).await? {
             Reply::Changed(changes) => Ok(changes),
             _ => Err(EngineError::Stopped),
@@ -35,6 +36,7 @@ pub(super) fn check(
     schedules: &[ScheduleSpec],
     groups: &BTreeMap<String, usize>,
     registry: Option<&Registry>,
+    isolates: bool,
 ) -> Result<(), StartError> {
     let mut names = BTreeSet::new();
     for spec in schedules {
@@ -43,6 +45,9 @@ pub(super) fn check(
         if let Some(registry) = registry {
             let checked = registry.check(&spec.job, &spec.params);
             checked.map_err(|source| StartError::Params { schedule: schedule.clone(), source })?;
+        }
+        if !isolates && !spec.runner.is_task() {
+            return Err(StartError::NoProcesses(schedule));
         }
         if let Some(group) = spec.group.as_ref().filter(|group| !groups.contains_key(*group)) {
             return Err(StartError::Group { schedule, group: group.clone() });

@@ -1,59 +1,27 @@
-//! `command`: a program, in a process group of its own, with a small environment.
+//! `command`: a program with all that it starts, in a small environment, ended as a whole.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+mod output;
+mod params;
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-use sched_core::{Job, JobError, Output, ParamError, Registry, RunContext, async_trait};
-use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::json;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command as Process};
+use sched_core::process::{Ending, StartError, Tree};
+use sched_core::{Job, JobError, Output, Registry, RunContext, async_trait};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::task::JoinSet;
 
+use self::output::{Ear, follow};
+use self::params::{Meaning, Params};
 use crate::JobEnv;
 
 /// What a program gets between TERM and KILL.
 const TERM_GRACE: Duration = Duration::from_secs(2);
-/// Pipes that are still open so long after the program's end are held by someone who left its group.
-const PIPE_GRACE: Duration = Duration::from_millis(500);
-/// A longer line is cut.
-const LINE_LIMIT: u64 = 64 * 1024;
-/// The last lines that the record keeps.
-const LAST_LINES: usize = 20;
-/// What a program inherits from the scheduler's environment. Everything else is withheld.
-const INHERITED: &[&str] = &["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "USER", "LOGNAME", "SHELL"];
-
-/// Parameters of `command`.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Params {
-    /// The program and its arguments; with `shell`, one line for `/bin/sh`.
-    argv: Vec<String>,
-    /// The folder it runs in; the configuration's folder unless set.
-    #[serde(default)]
-    cwd: Option<PathBuf>,
-    /// Variables beside the inherited ones.
-    #[serde(default)]
-    env: BTreeMap<String, String>,
-    /// A text for its standard input.
-    #[serde(default)]
-    stdin: Option<String>,
-    /// Exit codes that are success.
-    #[serde(default = "zero")]
-    success_codes: Vec<i32>,
-    /// Run `argv`'s only element by `/bin/sh -c`.
-    #[serde(default)]
-    shell: bool,
-}
-
-fn zero() -> Vec<i32> {
-    vec![0]
-}
+/// What is still in a pipe when the last process is gone, is read in no time; a pipe that stays open is held by someone
+/// who is none of ours.
+const PIPE_GRACE: Duration = Duration::from_secs(5);
 
 struct Command {
     params: Params,
@@ -63,158 +31,104 @@ struct Command {
 pub(crate) fn register(registry: &mut Registry, env: &Arc<JobEnv>) {
     let env = env.clone();
     registry.register_with_attempts("command", "Runs a program", 1, move |params: Params| {
-        if params.argv.first().is_none_or(String::is_empty) {
-            return Err(ParamError::new("argv", "needs at least the program, such as [\"/usr/bin/true\"]"));
-        }
-        if params.shell && params.argv.len() != 1 {
-            return Err(ParamError::new("argv", "with shell = true it has one element, the line for /bin/sh"));
-        }
+        params.check()?;
         Ok(Command { params, env: env.clone() })
     });
 }
 
-type Tail = Arc<Mutex<VecDeque<String>>>;
-
-/// Hands each line to the run's output and keeps the last ones. Ends with the pipe.
-async fn follow(ctx: RunContext, pipe: impl AsyncRead + Unpin, tail: Tail) {
-    let mut reader = BufReader::new(pipe);
-    let mut bytes = Vec::new();
-    loop {
-        bytes.clear();
-        match (&mut reader).take(LINE_LIMIT).read_until(b'\n', &mut bytes).await {
-            Ok(0) | Err(_) => return,
-            Ok(_) => {
-                let line = String::from_utf8_lossy(&bytes);
-                let line = line.trim_end_matches(['\n', '\r']).to_owned();
-                {
-                    let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-                    if tail.len() == LAST_LINES {
-                        tail.pop_front();
-                    }
-                    tail.push_back(line.clone());
-                }
-                ctx.log(line).await;
-            }
-        }
-    }
-}
-
-/// Kills a process group when the run is dropped in the middle.
-struct GroupGuard(Option<Pid>);
-
-impl GroupGuard {
-    fn signal(&self, signal: Signal) {
-        if let Some(group) = self.0 {
-            // A group that has ended needs no signal.
-            let _ = kill_process_group(group, signal);
-        }
-    }
-}
-
-impl Drop for GroupGuard {
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
-    }
-}
-
 impl Command {
-    fn process(&self, ctx: &RunContext) -> Process {
-        let params = &self.params;
-        let mut process = if params.shell {
-            let mut shell = Process::new("/bin/sh");
-            shell.arg("-c").arg(&params.argv[0]);
-            shell
-        } else {
-            let mut process = Process::new(&params.argv[0]);
-            process.args(&params.argv[1..]);
-            process
-        };
-        let info = ctx.info();
-        let inherited = INHERITED.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
-        process
-            .env_clear()
-            .envs(inherited)
-            .envs(&params.env)
-            .env("SCHED_RUN_ID", info.run_id.to_string())
-            .env("SCHED_SCHEDULE", info.schedule.as_str())
-            .env("SCHED_NOMINAL_AT", info.nominal_at.map_or(String::new(), |at| at.to_rfc3339()))
-            .env("SCHED_ATTEMPT", info.attempt.to_string())
-            .env("SCHED_FENCE", info.fence.to_string())
-            .current_dir(params.cwd.as_ref().map_or_else(|| self.env.base_dir.clone(), |cwd| self.env.path(cwd)))
-            .stdin(if params.stdin.is_some() { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
-        process
+    /// Its standard input, and the end to write a text to.
+    fn stdin(&self) -> Result<(Option<OwnedFd>, Option<std::io::PipeWriter>), JobError> {
+        if let Some(path) = self.params.stdin_file(&self.env) {
+            let file = std::fs::File::open(&path);
+            return match file {
+                Ok(file) => Ok((Some(file.into()), None)),
+                Err(error) => Err(JobError::new(format!("its standard input {}: {error}", path.display()))),
+            };
+        }
+        if self.params.stdin.is_none() {
+            return Ok((None, None));
+        }
+        let (read, write) = std::io::pipe()?;
+        Ok((Some(read.into()), Some(write)))
     }
 
-    /// Waits for the end, or ends it: TERM, a grace, KILL.
-    async fn ended(ctx: &RunContext, child: &mut Child, group: &GroupGuard) -> (std::io::Result<ExitStatus>, bool) {
-        tokio::select! {
-            status = child.wait() => return (status, false),
-            () = ctx.cancelled() => group.signal(Signal::TERM),
+    async fn start(&self, ctx: &RunContext, work: &mut JoinSet<()>) -> Result<Tree, JobError> {
+        let program = self.params.program(ctx, &self.env).map_err(JobError::new)?;
+        let (stdin, write) = self.stdin()?;
+        let tree = Tree::start(ctx.run_id(), program, stdin).await.map_err(|error| match error {
+            StartError::NotReady | StartError::Refused { hopeless: true, .. } => JobError::permanent(error.to_string()),
+            error => JobError::new(error.to_string()),
+        })?;
+        if let (Some(write), Some(text)) = (write, self.params.stdin.clone()) {
+            let mut pipe = tokio::net::unix::pipe::Sender::from_owned_fd(write.into())?;
+            // A program may end without reading all of it.
+            work.spawn(async move { drop(pipe.write_all(text.as_bytes()).await) });
         }
-        if let Ok(status) = tokio::time::timeout(TERM_GRACE, child.wait()).await {
-            return (status, true);
+        Ok(tree)
+    }
+
+    fn judge(&self, ending: &Ending, cancelled: bool, last: Option<&String>, data: Value) -> Result<Output, JobError> {
+        if cancelled {
+            return Err(JobError::new("the program was stopped").with_data(data));
         }
-        group.signal(Signal::KILL);
-        (child.wait().await, true)
+        let last = last.map_or(String::new(), |line| format!(": {line}"));
+        let Some(code) = ending.code else {
+            let signal = ending.signal_name().unwrap_or_else(|| "an unknown signal".into());
+            return Err(JobError::new(format!("was ended by {signal}{last}")).with_data(data));
+        };
+        match self.params.meaning(code) {
+            Meaning::Success => Ok(Output::summary(format!("exited with code {code}")).with_data(data)),
+            Meaning::Failure => Err(JobError::new(format!("exited with code {code}{last}")).with_data(data)),
+            Meaning::Final => Err(JobError::permanent(format!("exited with code {code}{last}")).with_data(data)),
+        }
     }
 }
 
 #[async_trait]
 impl Job for Command {
     async fn run(&self, ctx: &RunContext) -> Result<Output, JobError> {
-        let program = &self.params.argv[0];
-        let mut child = self.process(ctx).spawn().map_err(|error| {
-            let message = format!("`{program}` could not be started: {error}");
-            let hopeless = matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied);
-            if hopeless { JobError::permanent(message) } else { JobError::new(message) }
-        })?;
-        let group = GroupGuard(child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?)));
-        let tail = Tail::default();
-        let mut pipes = tokio::task::JoinSet::new();
-        if let Some(pipe) = child.stdout.take() {
-            pipes.spawn(follow(ctx.clone(), pipe, tail.clone()));
+        let mut work = JoinSet::new();
+        let mut tree = self.start(ctx, &mut work).await?;
+        let ear = Ear::default();
+        if let Some(pipe) = tree.stdout.take() {
+            work.spawn(follow(ctx.clone(), pipe, ear.clone(), true));
         }
-        if let Some(pipe) = child.stderr.take() {
-            pipes.spawn(follow(ctx.clone(), pipe, tail.clone()));
+        if let Some(pipe) = tree.stderr.take() {
+            work.spawn(follow(ctx.clone(), pipe, ear.clone(), false));
         }
-        if let (Some(mut pipe), Some(text)) = (child.stdin.take(), self.params.stdin.clone()) {
-            // A program may end without reading all of it.
-            pipes.spawn(async move { drop(pipe.write_all(text.as_bytes()).await) });
-        }
-        let (status, cancelled) = Self::ended(ctx, &mut child, &group).await;
-        // Nothing of the group stays, so the pipes close.
-        drop(group);
-        let closed = tokio::time::timeout(PIPE_GRACE, async { while pipes.join_next().await.is_some() {} }).await;
-        if cancelled || closed.is_err() {
-            let run_id = ctx.run_id();
-            let swept = tokio::task::spawn_blocking(move || sched_core::process::sweep(&[run_id])).await;
-            if let Ok(swept) = swept
-                && swept > 0
-            {
-                ctx.log(format!("({swept} processes that had left the program's group were killed)")).await;
+        let mut cancelled = false;
+        let ending = loop {
+            tokio::select! {
+                ending = tree.ended() => break ending?,
+                () = ctx.cancelled(), if !cancelled => {
+                    cancelled = true;
+                    tree.stop(TERM_GRACE);
+                }
             }
+        };
+        // Nothing of the tree stays, so the pipes close.
+        let _ = tokio::time::timeout(PIPE_GRACE, async { while work.join_next().await.is_some() {} }).await;
+        work.shutdown().await;
+        if ending.strays > 0 {
+            ctx.log(format!("({} processes that had left the program's group were killed)", ending.strays)).await;
         }
-        pipes.join_all().await;
-        let status = status?;
-        let tail: Vec<String> = tail.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect();
-        let last = tail.last().map_or(String::new(), |line| format!(": {line}"));
-        let data = json!({ "exit_code": status.code(), "signal": status.signal(), "last_lines": tail });
-        if cancelled {
-            return Err(JobError::new("the program was stopped").with_data(data));
+        if ending.left > 0 {
+            ctx.log(format!("({} processes that it started could not be killed)", ending.left)).await;
         }
-        match (status.code(), status.signal()) {
-            (Some(code), _) if self.params.success_codes.contains(&code) => {
-                Ok(Output::summary(format!("exited with code {code}")).with_data(data))
-            }
-            (Some(code), _) => Err(JobError::new(format!("exited with code {code}{last}")).with_data(data)),
-            (None, signal) => {
-                let signal = signal.map_or("an unknown signal".into(), |signal| format!("signal {signal}"));
-                Err(JobError::new(format!("was ended by {signal}{last}")).with_data(data))
-            }
-        }
+        let (last_lines, result) = {
+            let mut heard = ear.lock().unwrap_or_else(PoisonError::into_inner);
+            (Vec::from_iter(heard.last.drain(..)), heard.result())
+        };
+        let data = json!({
+            "exit_code": ending.code,
+            "signal": ending.signal,
+            "signal_name": ending.signal_name(),
+            "cpu_ms": ending.cpu.as_millis() as u64,
+            "peak_memory_bytes": ending.peak_memory,
+            "result": result,
+            "last_lines": last_lines,
+        });
+        self.judge(&ending, cancelled, last_lines.last(), data)
     }
 }

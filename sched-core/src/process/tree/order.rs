@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::limits::Limits;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     /// The program, looked up in `PATH` of `env` unless it has a `/`, and its arguments.
+    #[serde(with = "words")]
     pub argv: Vec<OsString>,
     /// Its whole environment.
     #[serde(with = "pairs")]
@@ -33,19 +35,61 @@ pub struct Program {
     pub group: Option<String>,
 }
 
-/// JSON has no keys but texts, and what stands in an environment need not be one.
+/// What is handed to a program is bytes; nearly all of it is text, and goes as text.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Word<'a> {
+    Text(std::borrow::Cow<'a, str>),
+    Bytes(std::borrow::Cow<'a, [u8]>),
+}
+
+impl<'a> From<&'a OsString> for Word<'a> {
+    fn from(word: &'a OsString) -> Self {
+        word.to_str().map_or_else(|| Self::Bytes(word.as_bytes().into()), |text| Self::Text(text.into()))
+    }
+}
+
+impl From<Word<'_>> for OsString {
+    fn from(word: Word<'_>) -> Self {
+        match word {
+            Word::Text(text) => text.into_owned().into(),
+            Word::Bytes(bytes) => Self::from_vec(bytes.into_owned()),
+        }
+    }
+}
+
+mod words {
+    use std::ffi::OsString;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Word;
+
+    pub(super) fn serialize<S: Serializer>(words: &[OsString], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(words.iter().map(Word::from))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<OsString>, D::Error> {
+        Vec::deserialize(from).map(|words: Vec<Word<'_>>| words.into_iter().map(OsString::from).collect())
+    }
+}
+
+/// JSON has no keys but texts.
 mod pairs {
     use std::collections::BTreeMap;
     use std::ffi::OsString;
 
     use serde::{Deserialize, Deserializer, Serializer};
 
+    use super::Word;
+
     pub(super) fn serialize<S: Serializer>(env: &BTreeMap<OsString, OsString>, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(env)
+        to.collect_seq(env.iter().map(|(name, value)| (Word::from(name), Word::from(value))))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<OsString, OsString>, D::Error> {
-        Vec::deserialize(from).map(|pairs: Vec<(OsString, OsString)>| pairs.into_iter().collect())
+        let pairs = Vec::<(Word<'_>, Word<'_>)>::deserialize(from)?;
+        Ok(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 }
 
@@ -110,4 +154,19 @@ pub(super) enum News {
     Refused { message: String, hopeless: bool },
     /// The tree has ended.
     Ended(Ending),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_text_arrives_as_it_was() {
+        let odd = OsString::from_vec(b"/tmp/\xff".to_vec());
+        let program = Program { argv: vec!["ls".into(), odd.clone()], ..Program::default() };
+        let program = Program { env: [("PATH".into(), odd)].into(), ..program };
+        let text = serde_json::to_string(&program).unwrap();
+        assert!(text.contains("\"ls\"") && text.contains("255"), "{text}");
+        assert_eq!(serde_json::from_str::<Program>(&text).unwrap(), program);
+    }
 }

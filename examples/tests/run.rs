@@ -15,6 +15,15 @@ fn the_embedded_scheduler_remembers_across_processes() {
     }
 }
 
+#[test]
+fn a_runner_of_ones_own_runs_every_attempt_on_its_threads() {
+    let output = Command::new(env!("CARGO_BIN_EXE_lanes")).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 4, "{text} {:?}", output.stderr);
+    assert!(lines.iter().all(|line| line.starts_with("succeeded on lane-")), "{text}");
+}
+
 struct Service(Child);
 
 impl Drop for Service {

@@ -1,9 +1,12 @@
 //! The only place that wires everything: configuration, kinds, key, aliases.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sched_core::config::Config;
+use sched_core::process;
+use sched_core::runner::{ProcessRunner, serve};
 use sched_core::{OnStart, Registry, ScheduleSpec, TriggerKind, TriggerSpec};
 use sched_http::{Alias, DashboardKey};
 use sched_jobs::{JobEnv, register_all};
@@ -17,6 +20,7 @@ pub(crate) struct Setup {
     pub(crate) config: Config,
     pub(crate) registry: Registry,
     pub(crate) base_url: String,
+    base_dir: PathBuf,
     /// The file it came from; none for the built-in schedules.
     pub(crate) file: Option<PathBuf>,
 }
@@ -95,11 +99,18 @@ impl Setup {
             Some(path) => base_dir.join(path),
             None => config.data_dir.join("sched.db"),
         });
-        Self { config, registry, base_url, file }
+        Self { config, registry, base_url, base_dir, file }
     }
 
     pub(crate) fn store_path(&self) -> PathBuf {
         self.config.store.clone().unwrap_or_else(|| self.config.data_dir.join("sched.db"))
+    }
+
+    /// Where jobs run that have a process of their own: this program, told where its kinds live.
+    pub(crate) fn isolated(&self, runtime: &tokio::runtime::Handle) -> Arc<ProcessRunner> {
+        let runner = ProcessRunner::new(runtime.clone()).argument(&self.base_dir).argument(&self.config.data_dir);
+        let key = self.config.dashboard_key.as_deref().and_then(|key| key.strip_prefix("env:"));
+        Arc::new(key.into_iter().fold(runner.argument(&self.base_url), ProcessRunner::withhold))
     }
 
     pub(crate) fn log_path(&self) -> PathBuf {
@@ -171,6 +182,14 @@ impl Setup {
         let text = std::fs::read_to_string(base.join(path));
         text.map(|text| text.trim_end().to_owned())
             .map_err(|error| Failure::new(Exit::Usage, format!("http.dashboard_key: {path}: {error}")))
+    }
+}
+
+/// Runs the attempt that this process was started for, if it was; see [`Setup::isolated`].
+pub(crate) fn serve_attempt() {
+    if process::is_worker() {
+        let [base_dir, data_dir, base_url] = [1, 2, 3].map(|index| std::env::args_os().nth(index).unwrap_or_default());
+        serve(&kinds(Path::new(&base_dir), Path::new(&data_dir), &base_url.to_string_lossy()));
     }
 }
 

@@ -14,6 +14,8 @@ use crate::args::Args;
 use crate::exit::Exit;
 
 fn main() -> std::process::ExitCode {
+    sched_core::process::init();
+    compose::serve_attempt();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {

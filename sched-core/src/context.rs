@@ -112,6 +112,11 @@ pub enum PortRequest {
         /// The line, without its end.
         line: String,
     },
+    /// Append many lines to the run's output. Answered by [`PortReply::Done`].
+    Print {
+        /// The lines, each with its end.
+        text: String,
+    },
     /// Keep a file with the run. Answered by [`PortReply::Artifact`].
     Artifact {
         /// A plain file name.
@@ -364,6 +369,13 @@ impl RunContext {
     pub async fn log(&self, line: impl Into<String>) {
         if let Err(error) = self.call(PortRequest::Log { line: line.into() }).await {
             tracing::debug!(run_id = %self.run_id(), %error, "output line not kept");
+        }
+    }
+
+    /// Appends many lines, each with its end, to the run's output. A scheduler that cannot listen is no reason to fail.
+    pub async fn print(&self, text: impl Into<String>) {
+        if let Err(error) = self.call(PortRequest::Print { text: text.into() }).await {
+            tracing::debug!(run_id = %self.run_id(), %error, "output not kept");
         }
     }
 

@@ -16,6 +16,8 @@ mod event;
 pub mod heartbeat;
 mod id;
 mod job;
+mod limits;
+mod placement;
 mod policy;
 pub mod process;
 mod query;
@@ -44,6 +46,8 @@ pub use engine::{EngineStatus, Refusal, StartOptions, TriggerRequest};
 pub use event::{AlertKind, Event, Recorded, ScheduleChange};
 pub use id::{Fence, InvalidName, NodeId, RangeId, RunId, ScheduleName, Seq};
 pub use job::{Job, JobError, Output};
+pub use limits::Limits;
+pub use placement::Placement;
 pub use policy::{
     Alerting, Backoff, Delivery, Misfire, MisfirePolicy, OnStart, Overlap, Retry, RetryOn, duration_text,
 };

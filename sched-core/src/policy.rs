@@ -225,7 +225,7 @@ pub struct Alerting {
     pub overrun: Option<Duration>,
 }
 
-mod maybe_duration {
+pub(crate) mod maybe_duration {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -233,11 +233,11 @@ mod maybe_duration {
     #[derive(Serialize, Deserialize)]
     struct Text(#[serde(with = "super::duration_text")] Duration);
 
-    pub(super) fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
         duration.map(Text).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
         Ok(Option::<Text>::deserialize(deserializer)?.map(|text| text.0))
     }
 }

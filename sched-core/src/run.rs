@@ -329,7 +329,7 @@ impl HistoryRow {
 }
 
 /// How one attempt ended, as the runner saw it. A failed run is an outcome, not an error.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Outcome {
     /// The job returned an output.
     Succeeded(Output),

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::id::ScheduleName;
+use crate::placement::Placement;
 use crate::policy::{Alerting, Delivery, LONGEST, Misfire, MisfirePolicy, OnStart, Overlap, Retry, duration_text};
 use crate::trigger::TriggerSpec;
 
@@ -60,6 +61,9 @@ pub struct ScheduleSpec {
     /// The concurrency group.
     #[serde(default)]
     pub group: Option<String>,
+    /// Where its runs go.
+    #[serde(default, skip_serializing_if = "Placement::is_task")]
+    pub runner: Placement,
     /// When someone is told that a run is late or long.
     #[serde(default)]
     pub alert: Alerting,
@@ -111,6 +115,7 @@ impl ScheduleSpec {
             delivery: Delivery::default(),
             jitter: Duration::ZERO,
             group: None,
+            runner: Placement::default(),
             alert: Alerting::default(),
         })
     }
@@ -163,6 +168,13 @@ impl ScheduleSpec {
         self
     }
 
+    /// Sets where its runs go.
+    #[must_use]
+    pub fn with_runner(mut self, runner: Placement) -> Self {
+        self.runner = runner;
+        self
+    }
+
     /// Checks what types cannot: ranges, and fields that contradict each other.
     ///
     /// # Errors
@@ -179,6 +191,11 @@ impl ScheduleSpec {
         }
         if !(1..=1000).contains(&self.misfire.max) {
             return Err(SpecError::field("misfire.max", "must be 1 to 1000"));
+        }
+        if let Placement::Process(limits) = &self.runner
+            && let Some((field, message)) = limits.fault()
+        {
+            return Err(SpecError::field("runner", format!("process.{field}: {message}")));
         }
         if self.timeout.is_zero() {
             return Err(SpecError::field("timeout", "must be longer than zero"));

@@ -96,7 +96,14 @@ fn each_fault_is_named_with_its_place_and_remedy() {
     check_fault(&format!("{SCHEDULE}group = \"g\"\n"), "5:9: no group `g`; write its limit under [groups]");
     check_fault(&format!("{SCHEDULE}{SCHEDULE}"), "6:8: two schedules are named `a`");
     check_fault(&format!("{SCHEDULE}notify = [\"ops\"]\n"), "5:10: `notify` is not supported by this version");
-    check_fault(&format!("{SCHEDULE}runner = \"process\"\n"), "5:10: runner = \"process\" is not supported");
+    check_fault(
+        &format!("{SCHEDULE}runner = \"thread\"\n"),
+        "5:10: runner: no runner `thread`; write \"task\" or \"process\"",
+    );
+    check_fault(
+        &format!("{SCHEDULE}runner = {{ process = {{ cpu = \"0s\" }} }}\n"),
+        "5:10: runner: process.cpu: the kernel counts whole seconds; write \"1s\" or more",
+    );
     check_fault(&SCHEDULE.replace("name = \"a\"\n", ""), "1:1: this schedule has no `name`");
     let both = "delivery = \"at_most_once\"\nretry = { attempts = 2 }\n";
     check_fault(&format!("{SCHEDULE}{both}"), "6:22: retry.attempts: delivery = \"at_most_once\" allows one attempt");

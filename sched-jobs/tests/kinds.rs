@@ -50,6 +50,7 @@ impl World {
     }
 
     fn in_folder(folder: tempfile::TempDir, schedules: &[(&str, &str, Value)]) -> Self {
+        shim();
         let mut registry = Registry::new();
         let env = JobEnv { base_dir: folder.path().into(), data_dir: folder.path().join("data"), base_url: None };
         register_all(&mut registry, &env);
@@ -75,6 +76,12 @@ impl World {
         let path = self.scheduler.handle().files().unwrap().output_path(run.run_id);
         std::fs::read_to_string(path).unwrap_or_default()
     }
+}
+
+/// No test: where this executable, run again, becomes the shim of a program.
+#[test]
+fn shim() {
+    sched_core::process::init_within(&["--exact", "shim", "--nocapture"]);
 }
 
 fn sh(line: &str) -> Value {

@@ -30,7 +30,8 @@ pub(crate) fn exec(global: &Global, kind: &str, params: &[String]) -> Outcome {
         if setup.store_path().exists() {
             builder = builder.history_from(Arc::new(SqliteReader::open(setup.store_path())?));
         }
-        let scheduler = builder.data_dir(&setup.config.data_dir).start()?;
+        let scheduler =
+            builder.data_dir(&setup.config.data_dir).isolated_runner(setup.isolated(runtime.handle())).start()?;
         let handle = scheduler.handle();
         let run_id = handle.trigger(TriggerRequest::new(name, "exec")).await.map_err(Failure::failed)?;
         let run = tokio::select! {

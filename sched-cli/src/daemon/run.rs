@@ -120,6 +120,7 @@ async fn live(mut setup: Setup, jobs: &Runtime, global: &Global, daemon: bool) -
         .schedules(schedules)
         .max_concurrent_runs(config.max_concurrent_runs)
         .data_dir(&config.data_dir)
+        .isolated_runner(setup.isolated(jobs.handle()))
         .runtime(jobs.handle().clone());
     for (group, limit) in &config.groups {
         builder = builder.group_limit(group, *limit);

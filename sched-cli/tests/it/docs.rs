@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::world::World;
+
 /// The names of all tests in the sources below a folder.
 fn tests_below(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in std::fs::read_dir(folder).unwrap() {
@@ -43,5 +45,32 @@ fn every_sentence_names_a_test_that_there_is() {
         for point in points.split("\n- ").filter(|point| !point.is_empty()) {
             assert!(names(point).next().is_some(), "{document}: no test stands beside: {point}");
         }
+    }
+}
+
+/// The blocks of a document in this language.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let begin = format!("\n```{language}\n");
+    text.split(&begin).skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect()
+}
+
+#[test]
+fn the_configurations_on_the_page_of_command_work_as_pasted() {
+    let text = include_str!("../../../docs/kinds/command.md");
+    let blocks = blocks(text, "toml");
+    assert_eq!(blocks.len(), 2);
+    let world = World::with(&blocks.join("\n\n"));
+    world.ok(&["check"]);
+    world.ok(&["start"]);
+    let backup = world.ok(&["trigger", "backup", "--wait", "--json"]).json();
+    assert_eq!((&backup["state"], &backup["data"]["result"]["files"]), (&"succeeded".into(), &12.into()), "{backup}");
+    for name in ["tidy", "report"] {
+        let run = world.ok(&["trigger", name, "--wait", "--json"]).json();
+        assert_eq!(run["state"], "succeeded", "{run}");
+    }
+    for key in
+        ["argv", "shell", "cwd", "env", "secrets", "inherit", "stdin", "stdin_file", "success_codes", "retry_codes"]
+    {
+        assert!(text.contains(&format!("`{key}`")), "{key} is not on the page");
     }
 }

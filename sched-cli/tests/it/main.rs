@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
 mod browser;
+mod command;
 mod crash;
 mod daemon;
 mod docs;

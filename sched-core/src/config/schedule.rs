@@ -13,7 +13,7 @@ use crate::spec::{ScheduleSpec, check_chains};
 
 /// Policies that `[defaults]` may set for every schedule.
 const POLICIES: &[&str] =
-    &["on_start", "misfire", "overlap", "retry", "timeout", "delivery", "jitter", "group", "dst", "alert"];
+    &["on_start", "misfire", "overlap", "retry", "timeout", "delivery", "jitter", "group", "dst", "alert", "runner"];
 
 /// Keys of the contract that later versions bring.
 const LATER: &[&str] = &["notify"];
@@ -95,9 +95,6 @@ fn read_one(
         if written.remove(*key).is_some() {
             fault(key, format!("`{key}` is not supported by this version; remove it"));
         }
-    }
-    if let Some(runner) = written.remove("runner").filter(|runner| runner != "task") {
-        fault("runner", format!("runner = {runner} is not supported by this version; write runner = \"task\""));
     }
     let attempts_written = [Some(&written), Some(policies)]
         .into_iter()

@@ -23,7 +23,8 @@ impl Handle {
         max_concurrent_runs: usize,
         by: impl Into<String>,
     ) -> Result<Vec<Change>, EngineError> {
-        check(&schedules, &groups, self.checks(), &[]).map_err(|error| EngineError::Invalid(Box::new(error)))?;
+        check(&schedules, &groups, self.checks(), self.shared.isolates, &[])
+            .map_err(|error| EngineError::Invalid(Box::new(error)))?;
         match self.ask(Command::Apply { schedules, groups, max_concurrent_runs, by: by.into() }).await? {
             Reply::Changed(changes) => Ok(changes),
             _ => Err(EngineError::Stopped),
@@ -37,6 +38,7 @@ pub(super) fn check(
     schedules: &[ScheduleSpec],
     groups: &BTreeMap<String, usize>,
     registry: Option<&Registry>,
+    isolates: bool,
     stored: &[ScheduleRow],
 ) -> Result<(), StartError> {
     for spec in new_ones(stored, schedules) {
@@ -48,6 +50,9 @@ pub(super) fn check(
         if let Some(registry) = registry {
             let checked = registry.check(&spec.job, &spec.params);
             checked.map_err(|source| StartError::Params { schedule: schedule(), source })?;
+        }
+        if !isolates && !spec.runner.is_task() {
+            return Err(StartError::NoProcesses(schedule()));
         }
         if let Some(group) = spec.group.as_ref().filter(|group| !groups.contains_key(*group)) {
             return Err(StartError::Group { schedule: schedule(), group: group.clone() });

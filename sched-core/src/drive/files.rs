@@ -1,15 +1,11 @@
 //! The files that runs leave: output and artifacts, below one folder.
 
 use std::fs::OpenOptions;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::context::{RunInfo, is_plain_file_name};
 use crate::id::RunId;
 use crate::run::Artifact;
-
-/// The output of one run is cut after so many bytes.
-const OUTPUT_LIMIT: u64 = 4 * 1024 * 1024;
 
 /// Keeps output in `output/<run>.log` and artifacts in `artifacts/<schedule>/<time>-<run>-<name>`.
 #[derive(Debug, Clone)]
@@ -47,26 +43,14 @@ impl Files {
         self.root.join("output").join(format!("{run_id}.log"))
     }
 
-    /// Appends one line to a run's output; beyond the limit lines are left out, and the place of the cut is marked.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn append_line(&self, run_id: RunId, line: &str) -> Result<(), FilesError> {
+    /// Opens a run's output to append to it.
+    pub(super) fn append<T>(
+        &self,
+        run_id: RunId,
+        write: impl FnOnce(&std::fs::File) -> std::io::Result<T>,
+    ) -> Result<T, FilesError> {
         let path = self.output_path(run_id);
-        let append = || -> std::io::Result<()> {
-            let mut file = open_below(&path)?;
-            let length = file.metadata()?.len();
-            if length >= OUTPUT_LIMIT {
-                return Ok(());
-            }
-            let mut text = line.replace('\n', " ") + "\n";
-            if length + text.len() as u64 >= OUTPUT_LIMIT {
-                text += &format!("(output beyond {OUTPUT_LIMIT} bytes is left out)\n");
-            }
-            // One write a line: standard output and error are followed side by side, and appends do not interleave.
-            file.write_all(text.as_bytes())
-        };
-        append().map_err(|source| FilesError::Io { path: path.clone(), source })
+        open_below(&path).and_then(|file| write(&file)).map_err(|source| FilesError::Io { path, source })
     }
 
     /// Keeps an artifact; a repeated attempt's file replaces the earlier one.

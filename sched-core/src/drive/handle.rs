@@ -121,6 +121,8 @@ pub(super) struct Shared {
     pub(super) foreign_runner: bool,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) files: Option<Files>,
+    /// Whether runs can have a process of their own.
+    pub(super) isolates: bool,
     pub(super) past: Option<Arc<dyn Query>>,
     pub(super) node: NodeId,
     pub(super) died: CancellationToken,

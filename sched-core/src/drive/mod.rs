@@ -7,6 +7,7 @@ mod backfill;
 mod files;
 mod handle;
 mod inbox;
+mod output;
 mod port;
 mod scheduler;
 mod writer;

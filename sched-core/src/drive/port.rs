@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::handle::Handle;
+use super::output::Outputs;
 use crate::async_trait;
 use crate::context::{JobPort, PortError, PortReply, PortRequest, RunInfo};
 use crate::event::Event;
@@ -15,6 +16,7 @@ use crate::run::Artifact;
 pub(super) struct EnginePort {
     handle: OnceLock<Handle>,
     artifacts: Mutex<HashMap<RunId, Vec<Artifact>>>,
+    outputs: Arc<Outputs>,
 }
 
 impl EnginePort {
@@ -23,9 +25,30 @@ impl EnginePort {
         let _ = self.handle.set(handle);
     }
 
-    /// The files that a run has kept; forgets them.
-    pub(super) fn take_artifacts(&self, run_id: RunId) -> Vec<Artifact> {
+    /// An attempt is over: what it printed last is written, and the files that it has kept are given.
+    pub(super) fn finish(&self, run_id: RunId) -> Vec<Artifact> {
+        if let Some(files) = self.handle.get().and_then(Handle::files)
+            && let Err(error) = self.outputs.finish(files, run_id)
+        {
+            tracing::warn!(%run_id, %error, "the end of the output was not kept");
+        }
+        self.take_artifacts(run_id)
+    }
+
+    fn take_artifacts(&self, run_id: RunId) -> Vec<Artifact> {
         self.artifacts.lock().unwrap_or_else(PoisonError::into_inner).remove(&run_id).unwrap_or_default()
+    }
+}
+
+impl EnginePort {
+    async fn print(&self, handle: &Handle, run_id: RunId, text: String) -> Result<PortReply, PortError> {
+        if let Some(files) = handle.files().cloned()
+            && !self.outputs.append_in_memory(run_id, &text)
+        {
+            let outputs = self.outputs.clone();
+            blocking(move || outputs.append(&files, run_id, &text)).await?;
+        }
+        Ok(PortReply::Done)
     }
 }
 
@@ -69,13 +92,11 @@ impl JobPort for EnginePort {
                 handle.announce(Event::Progress { schedule, run_id: run.run_id, percent, text });
                 PortReply::Done
             }
-            PortRequest::Log { line } => {
-                if let Some(files) = handle.files().cloned() {
-                    let run_id = run.run_id;
-                    blocking(move || files.append_line(run_id, &line)).await?;
-                }
-                PortReply::Done
+            PortRequest::Log { line } => self.print(handle, run.run_id, line.replace('\n', " ") + "\n").await?,
+            PortRequest::Print { text } if text.is_empty() || text.ends_with('\n') => {
+                self.print(handle, run.run_id, text).await?
             }
+            PortRequest::Print { text } => self.print(handle, run.run_id, text + "\n").await?,
             PortRequest::Artifact { name, content } => {
                 let files = handle.files().cloned();
                 let files =

@@ -18,6 +18,7 @@ use crate::clock::{Clock, Now, SystemClock};
 use crate::context::RunContext;
 use crate::engine::{Assignment, Effect, EngineConfig, Firmness, Input, Machine, StartOptions};
 use crate::id::{NodeId, RunId};
+use crate::placement::Placement;
 use crate::registry::Registry;
 use crate::runner::{Attempt, Runner, TaskRunner};
 use crate::spec::{ScheduleSpec, SpecError};
@@ -60,6 +61,11 @@ pub enum StartError {
     /// A thread or a file descriptor could not be had.
     #[error("the system refused a thread or a descriptor: {0}")]
     System(#[from] std::io::Error),
+    /// A schedule asks for a process of its own, and there is no way to one.
+    #[error(
+        "schedule `{0}`: runner = \"process\" needs `sched_core::process::init()` first in main, or a runner by `isolated_runner`"
+    )]
+    NoProcesses(String),
     /// There is no runtime for jobs.
     #[error("no tokio runtime: call `start` inside one, or give one with `runtime`")]
     NoRuntime,
@@ -75,6 +81,7 @@ pub struct SchedulerBuilder {
     data_dir: Option<PathBuf>,
     runtime: Option<tokio::runtime::Handle>,
     runner: Option<Arc<dyn Runner>>,
+    isolated: Option<Arc<dyn Runner>>,
     options: StartOptions,
     past: Option<Arc<dyn Query>>,
     node: NodeId,
@@ -107,6 +114,7 @@ impl Scheduler {
             data_dir: None,
             runtime: None,
             runner: None,
+            isolated: None,
             options: StartOptions::default(),
             past: None,
             node: NodeId::random(),
@@ -188,6 +196,14 @@ impl SchedulerBuilder {
         self
     }
 
+    /// Where jobs run whose schedule asks for a process of its own; a [`ProcessRunner`](crate::runner::ProcessRunner)
+    /// unless set, where `process::init()` has been called.
+    #[must_use]
+    pub fn isolated_runner(mut self, runner: Arc<dyn Runner>) -> Self {
+        self.isolated = Some(runner);
+        self
+    }
+
     /// Lets jobs read history from another store than the engine's: a job that is tried out on a store in memory
     /// then tells of what really ran.
     #[must_use]
@@ -208,9 +224,13 @@ impl SchedulerBuilder {
     /// # Errors
     /// When a schedule or the store cannot work; then nothing was changed.
     pub fn start(mut self) -> Result<Scheduler, StartError> {
+        // A process that was started to run one attempt must not become a second scheduler.
+        #[cfg(all(feature = "process", target_os = "linux"))]
+        crate::runner::serve(&self.registry);
         let registry = self.runner.is_none().then_some(&self.registry);
         let snapshot = self.store.load()?;
-        super::apply::check(&self.schedules, &self.groups, registry, &snapshot.schedules)?;
+        let isolates = self.isolated.is_some() || can_isolate();
+        super::apply::check(&self.schedules, &self.groups, registry, isolates, &snapshot.schedules)?;
         let runtime = match self.runtime.take() {
             Some(runtime) => runtime,
             None => tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?,
@@ -246,16 +266,26 @@ impl SchedulerBuilder {
             clock: clock.clone(),
             files: self.data_dir.map(Files::below),
             past: self.past,
+            isolates,
             node: self.node,
             died: CancellationToken::new(),
         });
         let handle = Handle { shared: shared.clone() };
         let port = Arc::new(EnginePort::default());
         port.connect(handle.clone());
+        let isolated = self.isolated.or_else(|| isolated(&runtime));
         let runner = self.runner.unwrap_or_else(|| Arc::new(TaskRunner::new(registry, runtime)));
-        let cancels = Arc::default();
-        let batch = Batch::default();
-        let driver = Driver { machine, shared, writer: writer.clone(), batch, runner, port, cancels, drained: false };
+        let driver = Driver {
+            machine,
+            shared,
+            writer: writer.clone(),
+            batch: Batch::default(),
+            runner,
+            isolated,
+            port,
+            cancels: Arc::default(),
+            drained: false,
+        };
         let mourner = handle.shared.mourner();
         let writing = std::thread::Builder::new().name("sched-writer".into()).spawn(move || {
             let _mourner = mourner;
@@ -268,6 +298,27 @@ impl SchedulerBuilder {
         })?;
         Ok(Scheduler { handle, drive: driving, writer: writing })
     }
+}
+
+#[cfg(all(feature = "process", target_os = "linux"))]
+fn can_isolate() -> bool {
+    crate::process::is_ready()
+}
+
+#[cfg(all(feature = "process", target_os = "linux"))]
+fn isolated(runtime: &tokio::runtime::Handle) -> Option<Arc<dyn Runner>> {
+    let runner = || -> Arc<dyn Runner> { Arc::new(crate::runner::ProcessRunner::new(runtime.clone())) };
+    can_isolate().then(runner)
+}
+
+#[cfg(not(all(feature = "process", target_os = "linux")))]
+const fn can_isolate() -> bool {
+    false
+}
+
+#[cfg(not(all(feature = "process", target_os = "linux")))]
+const fn isolated(_: &tokio::runtime::Handle) -> Option<Arc<dyn Runner>> {
+    None
 }
 
 /// Makes the first writes durable before anything else: who reads the store after the start finds its schedules.
@@ -314,6 +365,7 @@ struct Driver {
     /// Writes of the steps since the last were handed over.
     batch: Batch,
     runner: Arc<dyn Runner>,
+    isolated: Option<Arc<dyn Runner>>,
     port: Arc<EnginePort>,
     cancels: Arc<Mutex<HashMap<RunId, CancellationToken>>>,
     drained: bool,
@@ -365,7 +417,13 @@ impl Driver {
                         cancel.cancel();
                     }
                 }
-                Effect::Stop(run_id, Firmness::Drop) => self.runner.drop_attempt(run_id),
+                // Whichever has it.
+                Effect::Stop(run_id, Firmness::Drop) => {
+                    [Some(&self.runner), self.isolated.as_ref()]
+                        .into_iter()
+                        .flatten()
+                        .for_each(|r| r.drop_attempt(run_id));
+                }
                 Effect::Reply(to, answer) => self.shared.replies.answer(to, answer),
                 Effect::Drained => self.drained = true,
             }
@@ -373,7 +431,7 @@ impl Driver {
     }
 
     fn start(&self, assignment: Assignment) {
-        let Assignment { info, params } = assignment;
+        let Assignment { info, params, runner: placement } = assignment;
         let (run_id, fence) = (info.run_id, info.fence);
         let cancel = CancellationToken::new();
         lock(&self.cancels).insert(run_id, cancel.clone());
@@ -381,10 +439,14 @@ impl Driver {
         let (inbox, port, cancels) = (self.shared.inbox.clone(), self.port.clone(), self.cancels.clone());
         let report = Box::new(move |outcome| {
             lock(&cancels).remove(&run_id);
-            let artifacts = port.take_artifacts(run_id);
+            let artifacts = port.finish(run_id);
             inbox.push(Input::Ended { run_id, fence, outcome, artifacts });
         });
-        self.runner.start(Attempt { ctx, params, report });
+        let runner = match (&placement, &self.isolated) {
+            (Placement::Process(_), Some(isolated)) => isolated,
+            _ => &self.runner,
+        };
+        runner.start(Attempt { ctx, params, placement, report });
     }
 }
 

@@ -100,13 +100,14 @@ impl Machine {
             deadline: TimeDelta::from_std(timeout).ok().and_then(|limit| now.utc.checked_add_signed(limit)),
         };
         let params = record.params.clone();
+        let runner = schedule.row.spec.runner.clone();
         let stop = run.stop.map(|(cause, _)| cause);
         self.deadlines.insert((deadline, run_id));
         if let Some(limit) = schedule.row.spec.alert.overrun {
             run.overrun = Some(now.mono + limit);
             self.overruns.insert((now.mono + limit, run_id));
         }
-        self.effects.push(Effect::Start(Assignment { info, params }));
+        self.effects.push(Effect::Start(Assignment { info, params, runner }));
         match (stop, self.draining) {
             // It gets what is left of the grace, as those do that ran already.
             (Some(StopCause::Shutdown), Some(drain)) => self.move_deadline(run_id, drain.ask),

@@ -33,6 +33,7 @@ use crate::clock::Now;
 use crate::context::RunInfo;
 use crate::event::{AlertKind, Event, ScheduleChange};
 use crate::id::{Fence, IdSource, NodeId, RunId, ScheduleName};
+use crate::placement::Placement;
 use crate::query::Hold;
 use crate::run::{Artifact, Outcome, RangeRecord, RunRecord};
 use crate::store::{Intent, Receipt, ScheduleRow, Write};
@@ -107,6 +108,8 @@ pub struct Assignment {
     pub info: RunInfo,
     /// Its parameters.
     pub params: Value,
+    /// Where it goes.
+    pub runner: Placement,
 }
 
 /// What the machine asks of its driver, in order.

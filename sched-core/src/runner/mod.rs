@@ -3,14 +3,19 @@
 //! Must not know: schedules, stores.
 
 mod pool;
+#[cfg(all(feature = "process", target_os = "linux"))]
+mod process;
 mod task;
 
 use serde_json::Value;
 
 use crate::context::RunContext;
 use crate::id::RunId;
+use crate::placement::Placement;
 use crate::run::Outcome;
 
+#[cfg(all(feature = "process", target_os = "linux"))]
+pub use process::{ProcessRunner, serve};
 pub use task::TaskRunner;
 
 /// One attempt, handed to a [`Runner`].
@@ -19,6 +24,8 @@ pub struct Attempt {
     pub ctx: RunContext,
     /// Its parameters.
     pub params: Value,
+    /// What its schedule asked for.
+    pub placement: Placement,
     /// Call once, when the attempt has really ended.
     pub report: Box<dyn FnOnce(Outcome) + Send>,
 }

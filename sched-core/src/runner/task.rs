@@ -40,7 +40,7 @@ impl TaskRunner {
 
 impl Runner for TaskRunner {
     fn start(&self, attempt: Attempt) {
-        let Attempt { ctx, params, report } = attempt;
+        let Attempt { ctx, params, report, .. } = attempt;
         let run_id = ctx.run_id();
         let dropped = CancellationToken::new();
         lock(&self.running).insert(run_id, dropped.clone());

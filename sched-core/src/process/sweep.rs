@@ -1,6 +1,4 @@
 //! Processes that outlived the attempt, or the scheduler, that started them.
-//!
-//! Must not know: jobs.
 
 #[cfg(target_os = "linux")]
 use std::collections::BTreeSet;

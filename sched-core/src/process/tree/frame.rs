@@ -1,0 +1,114 @@
+//! Messages on a stream: four bytes of length, then JSON; descriptors ride on the length.
+
+use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The most descriptors that come with a message: standard output, error and input.
+const DESCRIPTORS: usize = 3;
+/// No message is longer.
+pub(crate) const LIMIT: usize = 32 * 1024 * 1024;
+/// The length in front.
+pub(crate) const HEAD: usize = 4;
+
+/// A message as bytes, its length in front.
+pub(crate) fn encode(message: &impl Serialize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = vec![0; HEAD];
+    serde_json::to_writer(&mut bytes, message)?;
+    let length = bytes.len() - HEAD;
+    let head = u32::try_from(length).ok().filter(|_| length <= LIMIT);
+    let head =
+        head.ok_or_else(|| invalid(format!("a message of {length} bytes is longer than the {LIMIT} allowed")))?;
+    bytes[..HEAD].copy_from_slice(&head.to_be_bytes());
+    Ok(bytes)
+}
+
+/// Takes the first whole message out of what was read; none while there is none.
+pub(crate) fn decode<T: DeserializeOwned>(read: &mut Vec<u8>) -> std::io::Result<Option<T>> {
+    let Some(head) = read.first_chunk::<HEAD>() else { return Ok(None) };
+    let end = HEAD + length(*head)?;
+    if read.len() < end {
+        return Ok(None);
+    }
+    let message =
+        serde_json::from_slice(&read[HEAD..end]).map_err(|error| invalid(format!("not a message: {error}")))?;
+    read.drain(..end);
+    Ok(Some(message))
+}
+
+fn length(head: [u8; HEAD]) -> std::io::Result<usize> {
+    let length = u32::from_be_bytes(head) as usize;
+    if length > LIMIT {
+        return Err(invalid(format!("not a message: its length would be {length} bytes")));
+    }
+    Ok(length)
+}
+
+fn invalid(message: String) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::InvalidData, message)
+}
+
+/// Sends the length of an encoded message with descriptors; the rest is sent like any bytes.
+pub(super) fn send_head(socket: impl AsFd, encoded: &[u8], descriptors: &[BorrowedFd<'_>]) -> std::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(descriptors));
+    // Four bytes go whole or not at all.
+    sendmsg(socket, &[IoSlice::new(&encoded[..HEAD])], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+pub(super) fn send(socket: &mut UnixStream, message: &impl Serialize) -> std::io::Result<()> {
+    socket.write_all(&encode(message)?)
+}
+
+/// Waits for a message and what came with it; none at the end of the stream.
+pub(super) fn receive<T: DeserializeOwned>(socket: &mut UnixStream) -> std::io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let mut head = [0; HEAD];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::io::retry_on_intr(|| {
+        recvmsg(&*socket, &mut [IoSliceMut::new(&mut head)], &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    let mut descriptors = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(sent) = message {
+            descriptors.extend(sent);
+        }
+    }
+    socket.read_exact(&mut head[received.bytes..])?;
+    let mut bytes = vec![0; length(head)?];
+    socket.read_exact(&mut bytes)?;
+    let message = serde_json::from_slice(&bytes).map_err(|error| invalid(format!("not a message: {error}")))?;
+    Ok(Some((message, descriptors)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_found_when_it_is_whole_and_damage_is_told() {
+        let bytes = encode(&"one").unwrap();
+        let mut read = bytes[..5].to_vec();
+        assert_eq!(decode::<String>(&mut read).unwrap(), None);
+        read.extend(&bytes[5..]);
+        read.extend(&bytes[..2]);
+        assert_eq!(decode::<String>(&mut read).unwrap().as_deref(), Some("one"));
+        assert_eq!(read.len(), 2);
+        let told = |bytes: &[u8]| decode::<String>(&mut bytes.to_vec()).unwrap_err().to_string();
+        assert!(told(b"HTTP/1.1 200").starts_with("not a message: its length would be 1213486160 bytes"));
+        assert!(told(&[0, 0, 0, 2, b'{', b'x']).starts_with("not a message: "));
+    }
+}

@@ -148,7 +148,8 @@ fn lives(pid: &str) -> bool {
 
 #[tokio::test]
 async fn a_command_whose_child_left_the_group_and_holds_the_output_ends_all_the_same() {
-    let world = World::new(&[("leaves", "command", sh("setsid sleep 1000 & echo $!"))]);
+    let line = "setsid sh -c 'echo $$; : > left; exec sleep 1000' & while [ ! -e left ]; do :; done";
+    let world = World::new(&[("leaves", "command", sh(line))]);
     let run = world.run("leaves").await;
     assert_eq!(run.state, RunState::Succeeded, "{:?}", run.error);
     let output = world.output(&run);

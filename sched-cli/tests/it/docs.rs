@@ -55,6 +55,22 @@ fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
 }
 
 #[test]
+fn the_configuration_on_the_page_of_retention_works_as_pasted() {
+    let blocks = blocks(include_str!("../../../docs/kinds/retention.md"), "toml");
+    assert_eq!(blocks.len(), 1);
+    let world = World::with(blocks[0]);
+    world.ok(&["check"]);
+    for name in ["a", "b", "c", "d", "e"] {
+        std::fs::create_dir_all(world.path("backups/db")).unwrap();
+        std::fs::write(world.path(&format!("backups/db/{name}.dump")), name).unwrap();
+    }
+    world.ok(&["start"]);
+    let run = world.ok(&["trigger", "tidy", "--wait", "--json"]).json();
+    assert_eq!(run["data"]["removed_count"], 2, "{run}");
+    assert_eq!(std::fs::read_dir(world.path("old-backups/db")).unwrap().count(), 2);
+}
+
+#[test]
 fn the_configurations_on_the_page_of_command_work_as_pasted() {
     let text = include_str!("../../../docs/kinds/command.md");
     let blocks = blocks(text, "toml");

@@ -62,6 +62,7 @@ impl NdjsonLog {
             asked: asked.clone(),
             handle: handle.clone(),
             runtime: runtime.clone(),
+            refused: false,
         };
         let thread = std::thread::Builder::new().name("sched-log".into()).spawn(move || writing.run(received))?;
         let mut events = handle.subscribe(Some(after));
@@ -106,6 +107,8 @@ struct Writing {
     asked: Arc<Asked>,
     handle: Handle,
     runtime: tokio::runtime::Handle,
+    /// A line was given up: none after it is written, for the next start begins after the last that stands there.
+    refused: bool,
 }
 
 impl Writing {
@@ -114,10 +117,12 @@ impl Writing {
         while let Some(task) = tasks.blocking_recv() {
             self.reopen_if_asked();
             match task {
+                Task::Line(_) if self.refused => {}
                 Task::Line(event) => {
                     self.write(line(&event).as_bytes());
                     last = event.seq.or(last);
                     if matches!(event.event, Event::Tick { .. })
+                        && !self.refused
                         && let Some(seq) = last.take()
                     {
                         self.mark(seq);
@@ -145,6 +150,7 @@ impl Writing {
                 tracing::error!(%error, path = %self.path.display(), "the log cannot be written; trying again");
             }
             if self.asked.give_up.load(Ordering::Acquire) {
+                self.refused = true;
                 return;
             }
             std::thread::park_timeout(RETRY);

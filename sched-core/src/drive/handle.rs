@@ -1,22 +1,20 @@
 //! The way to a running engine for programs: commands, questions and the stream of events.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::files::Files;
 use super::inbox::Inbox;
+use super::replies::Replies;
 use super::writer::Writer;
 use crate::audit::AuditReport;
 use crate::bus::{Bus, Subscription};
 use crate::clock::Clock;
 use crate::context::PruneRule;
-use crate::engine::{Command, EngineStatus, Input, Refusal, Reply, ReplyTo, TriggerRequest};
+use crate::engine::{Command, EngineStatus, Input, Refusal, Reply, TriggerRequest};
 use crate::event::{Event, Recorded};
 use crate::id::{NodeId, RunId, ScheduleName, Seq};
 use crate::query::{HistoryFilter, ScheduleView};
@@ -46,68 +44,6 @@ pub enum EngineError {
     /// The engine has ended.
     #[error("the scheduler has stopped")]
     Stopped,
-}
-
-type Answer = Result<Reply, Refusal>;
-
-/// So many commands are open at once; who gives more waits for a place.
-const MOST_OPEN: usize = 1024;
-/// So many questions that are answered at once, also while commands wait for the store.
-const MOST_ASKED: usize = 64;
-
-/// Open commands, by number.
-pub(super) struct Replies {
-    /// None once the engine has ended.
-    open: Mutex<Option<HashMap<u64, Open>>>,
-    next: AtomicU64,
-    places: Arc<Semaphore>,
-    asking: Arc<Semaphore>,
-}
-
-/// Who waits for the answer, which may be nobody any more, and the place that is kept until then.
-struct Open {
-    answer: oneshot::Sender<Answer>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Replies {
-    pub(super) fn new() -> Self {
-        Self {
-            open: Mutex::new(Some(HashMap::new())),
-            next: AtomicU64::new(0),
-            places: Arc::new(Semaphore::new(MOST_OPEN)),
-            asking: Arc::new(Semaphore::new(MOST_ASKED)),
-        }
-    }
-
-    /// None when the engine has ended.
-    async fn open(&self, command: &Command) -> Option<(ReplyTo, oneshot::Receiver<Answer>)> {
-        let places = if matches!(command, Command::Status { .. }) { &self.asking } else { &self.places };
-        let place = places.clone().acquire_owned().await.ok()?;
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (answer, receiver) = oneshot::channel();
-        self.lock().as_mut()?.insert(number, Open { answer, _place: place });
-        Some((ReplyTo(number), receiver))
-    }
-
-    pub(super) fn answer(&self, to: ReplyTo, answer: Answer) {
-        let open = self.lock().as_mut().and_then(|open| open.remove(&to.0));
-        if let Some(open) = open {
-            // Whoever asked may have gone.
-            let _ = open.answer.send(answer);
-        }
-    }
-
-    /// Whoever still waits, or asks later, learns that the engine has ended.
-    pub(super) fn close(&self) {
-        self.places.close();
-        self.asking.close();
-        self.lock().take();
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<HashMap<u64, Open>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 pub(super) struct Shared {

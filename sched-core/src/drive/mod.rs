@@ -9,6 +9,7 @@ mod handle;
 mod inbox;
 mod output;
 mod port;
+mod replies;
 mod scheduler;
 mod writer;
 

@@ -9,9 +9,10 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::files::Files;
-use super::handle::{Handle, Replies, Shared};
+use super::handle::{Handle, Shared};
 use super::inbox::Inbox;
 use super::port::EnginePort;
+use super::replies::Replies;
 use super::writer::{Batch, Writer};
 use crate::bus::Bus;
 use crate::clock::{Clock, Now, SystemClock};

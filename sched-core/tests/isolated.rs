@@ -174,12 +174,13 @@ async fn a_job_that_aborts_leaks_or_exits_is_recorded_as_what_it_is_while_others
     };
     let world = World::new(&["abort", "leak", "exit"], limited);
     let run = world.run("abort").await;
-    assert_eq!((run.state, &run.data["signal_name"]), (RunState::Failed, &json!("SIGABRT")));
+    assert_eq!((run.state, &run.data["signal_name"]), (RunState::Failed, &json!("SIGABRT")), "{:?}", run.error);
     assert!(run.error.unwrap().starts_with("its process was ended by SIGABRT"));
     let run = world.run("leak").await;
     assert!(run.error.unwrap().starts_with("its process was ended by SIGABRT"));
     assert!(world.output(run.run_id).contains("memory allocation of "));
     assert!(run.data["peak_memory_bytes"].as_u64().unwrap() < 300 << 20, "{}", run.data);
+    assert!(world.output(run.run_id).starts_with("\nrunning 1 test\n"), "the stage before it was led here at once");
     let run = world.run("exit").await;
     assert!(run.error.unwrap().starts_with("its process exited with code 3 under its job"));
     assert_eq!(world.run("other").await.state, RunState::Succeeded);

@@ -31,13 +31,13 @@ pub fn init() {
 /// [`init`] for a program whose `main` is not yours, such as a harness of tests: with these arguments it must lead to
 /// this very call.
 pub fn init_within(arguments: &[&str]) {
+    // The first call tells. A shim needs them too: it starts stages.
+    let _ = READY.set(arguments.iter().map(OsString::from).collect());
     match std::env::args_os().next() {
         Some(name) if name == SHIM => shim::run(),
         Some(name) if name == STAGE => stage::run(),
         _ => {}
     }
-    // The first call tells.
-    let _ = READY.set(arguments.iter().map(OsString::from).collect());
 }
 
 /// Whether [`init`] has been called.

@@ -36,7 +36,7 @@ fn tell(what: &str, trigger: impl Fn(usize) -> TriggerSpec, param: bool) -> anyh
     let folder = tempfile::tempdir()?;
     let mut store = SqliteStore::open(folder.path().join("sched.db"))?;
     let declare = |number: usize| -> anyhow::Result<Write> {
-        Ok(Write { at: now, intent: Intent::Declare(row(spec(number)?, now)), events: Vec::new() })
+        Ok(Write { at: now, intent: Intent::Declare(row(spec(number)?, now)), events: Vec::new(), outbox: Vec::new() })
     };
     store.commit(&(0..SCHEDULES).map(declare).collect::<anyhow::Result<Vec<_>>>()?)?;
     let mut rows = || Ok::<_, anyhow::Error>(store.load()?.schedules);
@@ -80,7 +80,13 @@ fn row(spec: ScheduleSpec, now: DateTime<Utc>) -> ScheduleRow {
 
 /// A machine that has started on these rows and changed nothing.
 fn machine(rows: Vec<ScheduleRow>, now: DateTime<Utc>, dispatch: Option<Hold>) -> anyhow::Result<Machine> {
-    let config = EngineConfig { node: NodeId::random(), max_concurrent_runs: 64, groups: BTreeMap::new(), seed: 1 };
+    let config = EngineConfig {
+        node: NodeId::random(),
+        max_concurrent_runs: 64,
+        groups: BTreeMap::new(),
+        channels: BTreeMap::new(),
+        seed: 1,
+    };
     let wanted: Vec<ScheduleSpec> = rows.iter().map(|row| ScheduleSpec::clone(&row.spec)).collect();
     let snapshot = Snapshot { schedules: rows, dispatch, ..Snapshot::default() };
     let now = Now { utc: now, mono: Duration::ZERO };

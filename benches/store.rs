@@ -21,7 +21,7 @@ fn now() -> DateTime<Utc> {
 }
 
 fn write(intent: Intent) -> Write {
-    Write { at: now(), intent, events: Vec::new() }
+    Write { at: now(), intent, events: Vec::new(), outbox: Vec::new() }
 }
 
 fn queued(run_id: RunId) -> RunRecord {

@@ -39,8 +39,13 @@ pub(crate) fn measure() -> anyhow::Result<()> {
         lap(0);
         let snapshot = store.load()?;
         lap(1);
-        let config =
-            EngineConfig { node: NodeId::random(), max_concurrent_runs: 64, groups: Default::default(), seed: 1 };
+        let config = EngineConfig {
+            node: NodeId::random(),
+            max_concurrent_runs: 64,
+            groups: Default::default(),
+            channels: Default::default(),
+            seed: 1,
+        };
         let now = SystemClock::new().now();
         let (machine, effects) = Machine::start(config, now, snapshot, &specs, StartOptions::default())?;
         lap(2);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sched_core::config::Config;
 use sched_core::process;
 use sched_core::runner::{ProcessRunner, serve};
-use sched_core::{OnStart, Registry, ScheduleSpec, TriggerKind, TriggerSpec};
+use sched_core::{Channels, OnStart, Registry, ScheduleSpec, TriggerKind, TriggerSpec};
 use sched_http::{Alias, DashboardKey};
 use sched_jobs::{JobEnv, register_all};
 use serde_json::{Value, json};
@@ -111,6 +111,11 @@ impl Setup {
         let runner = ProcessRunner::new(runtime.clone()).argument(&self.base_dir).argument(&self.config.data_dir);
         let key = self.config.dashboard_key.as_deref().and_then(|key| key.strip_prefix("env:"));
         Arc::new(key.into_iter().fold(runner.argument(&self.base_url), ProcessRunner::withhold))
+    }
+
+    /// The channels that are configured.
+    pub(crate) fn channels(&self) -> Result<Channels, Failure> {
+        self.config.channels(&self.registry).map_err(Failure::usage)
     }
 
     pub(crate) fn log_path(&self) -> PathBuf {

@@ -139,7 +139,12 @@ mod tests {
     use crate::store::{Intent, MemoryStore, Store as _, Write};
 
     fn stall(millis: u64) -> Write {
-        Write { at: chrono::DateTime::UNIX_EPOCH, intent: Intent::Note, events: vec![Event::Stalled { millis }] }
+        Write {
+            at: chrono::DateTime::UNIX_EPOCH,
+            intent: Intent::Note,
+            events: vec![Event::Stalled { millis }],
+            outbox: vec![],
+        }
     }
 
     #[tokio::test]

@@ -12,8 +12,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::id::{Fence, RunId, ScheduleName};
+use crate::id::{ChannelName, Fence, RunId, ScheduleName};
 use crate::job::JobError;
+use crate::notice::{Letter, OutboxLine};
 use crate::query::{HistoryFilter, ScheduleView};
 use crate::run::{Artifact, HistoryRow, Origin};
 
@@ -100,6 +101,20 @@ pub enum PortRequest {
         /// The value.
         value: Value,
     },
+    /// Send a letter through channels. Answered by [`PortReply::Done`] once that is durable.
+    Send {
+        /// Through these.
+        channels: Vec<ChannelName>,
+        /// What the job has written.
+        letter: Letter,
+    },
+    /// What channels have given up, newest first. Answered by [`PortReply::Outbox`].
+    Undelivered {
+        /// At most so many.
+        limit: u32,
+    },
+    /// Try again to deliver what channels have given up. Answered by [`PortReply::Count`].
+    Redeliver,
     /// Say how far the run is. Answered by [`PortReply::Done`].
     Progress {
         /// 0 to 100.
@@ -167,6 +182,16 @@ pub enum PortReply {
         runs: u64,
         /// Ranges.
         ranges: u64,
+    },
+    /// Rows of the outbox, without what they carry.
+    Outbox {
+        /// Newest first.
+        rows: Vec<OutboxLine>,
+    },
+    /// So many.
+    Count {
+        /// How many.
+        count: u64,
     },
     /// A kept value.
     State {
@@ -355,6 +380,36 @@ impl RunContext {
     /// When the store cannot keep it.
     pub async fn state_put(&self, key: &str, value: Value) -> Result<(), PortError> {
         self.call(PortRequest::StatePut { key: key.to_owned(), value }).await.map(drop)
+    }
+
+    /// Sends a letter through channels.
+    ///
+    /// # Errors
+    /// When there is no such channel, or the letter is longer than [`Letter::LONGEST`].
+    pub async fn send(&self, channels: Vec<ChannelName>, letter: Letter) -> Result<(), PortError> {
+        self.call(PortRequest::Send { channels, letter }).await.map(drop)
+    }
+
+    /// What channels have given up, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn undelivered(&self, limit: u32) -> Result<Vec<OutboxLine>, PortError> {
+        match self.call(PortRequest::Undelivered { limit }).await? {
+            PortReply::Outbox { rows } => Ok(rows),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Tries again to deliver what channels have given up; gives how many that is.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn redeliver(&self) -> Result<u64, PortError> {
+        match self.call(PortRequest::Redeliver).await? {
+            PortReply::Count { count } => Ok(count),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Says how far the run is, 0 to 100. A scheduler that cannot listen is no reason to fail.

@@ -257,6 +257,8 @@ pub enum AlertKind {
     Held,
     /// A changed configuration could not be taken over.
     Config,
+    /// A channel has given up what it was to deliver.
+    Undelivered,
 }
 
 /// What was done to a schedule.

@@ -9,74 +9,90 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// The name of a schedule, which is its identity: adding the same name again resumes it.
-///
-/// One to 100 characters: ASCII letters, digits, `.`, `_` and `-`, beginning with a letter or digit.
-/// The narrow alphabet keeps names safe in paths, URLs, shells and pages.
-///
-/// ```
-/// use sched_core::ScheduleName;
-/// let name: ScheduleName = "brief".parse()?;
-/// assert_eq!(name.as_str(), "brief");
-/// assert!("../etc".parse::<ScheduleName>().is_err());
-/// # Ok::<(), sched_core::InvalidName>(())
-/// ```
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-pub struct ScheduleName(#[schemars(with = "String")] std::sync::Arc<str>);
-
-/// Why a text cannot name a schedule.
+/// Why a text cannot be a name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}` cannot name a schedule: use 1 to 100 letters, digits, `.`, `_` or `-`, beginning with a letter or digit"
+    "`{text}` cannot name a {what}: use 1 to 100 letters, digits, `.`, `_` or `-`, beginning with a letter or digit"
 )]
 pub struct InvalidName {
     text: String,
+    what: &'static str,
 }
 
-impl ScheduleName {
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+macro_rules! name_id {
+    ($(#[$doc:meta])* $name:ident, $what:literal $(, $schema:meta)?) => {
+        $(#[$doc])*
+        ///
+        /// One to 100 characters: ASCII letters, digits, `.`, `_` and `-`, beginning with a letter or digit.
+        /// The narrow alphabet keeps names safe in paths, URLs, shells and pages.
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+        #[serde(try_from = "String", into = "String")]
+        $(#[$schema])?
+        pub struct $name(#[schemars(with = "String")] std::sync::Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let valid = (1..=100).contains(&text.len())
+                    && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+                    && text.as_bytes()[0].is_ascii_alphanumeric();
+                let refused = || InvalidName { text: text.chars().take(120).collect(), what: $what };
+                if valid { Ok(Self(text.into())) } else { Err(refused()) }
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidName;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.0.as_ref().to_owned()
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+    };
 }
 
-impl FromStr for ScheduleName {
-    type Err = InvalidName;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let valid = (1..=100).contains(&text.len())
-            && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
-            && text.as_bytes()[0].is_ascii_alphanumeric();
-        if valid { Ok(Self(text.into())) } else { Err(InvalidName { text: text.chars().take(120).collect() }) }
-    }
+name_id! {
+    /// The name of a schedule, which is its identity: adding the same name again resumes it.
+    ///
+    /// ```
+    /// use sched_core::ScheduleName;
+    /// let name: ScheduleName = "brief".parse()?;
+    /// assert_eq!(name.as_str(), "brief");
+    /// assert!("../etc".parse::<ScheduleName>().is_err());
+    /// # Ok::<(), sched_core::InvalidName>(())
+    /// ```
+    ScheduleName, "schedule"
 }
-
-impl TryFrom<String> for ScheduleName {
-    type Error = InvalidName;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<ScheduleName> for String {
-    fn from(name: ScheduleName) -> Self {
-        name.0.as_ref().to_owned()
-    }
-}
-
-impl fmt::Display for ScheduleName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for ScheduleName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.0)
-    }
+name_id! {
+    /// The name of a channel, by which schedules and jobs say whom to tell.
+    ChannelName, "channel", schemars(extend("format" = "channel"))
 }
 
 macro_rules! uuid_id {
@@ -123,6 +139,11 @@ uuid_id! {
 uuid_id! {
     /// One counted range of fires that did not run.
     RangeId
+}
+uuid_id! {
+    /// One thing that someone is to be told through a channel. It is the same in each try, so that who gets it twice
+    /// can see that.
+    OutboxId
 }
 uuid_id! {
     /// One scheduler process, random for each start, so that a recycled host name or PID is never mistaken for it.
@@ -184,6 +205,10 @@ impl IdSource {
 
     pub(crate) fn range_id(&mut self, now: DateTime<Utc>) -> RangeId {
         RangeId(self.uuid(now))
+    }
+
+    pub(crate) fn outbox_id(&mut self, now: DateTime<Utc>) -> OutboxId {
+        OutboxId(self.uuid(now))
     }
 
     fn uuid(&mut self, now: DateTime<Utc>) -> Uuid {

@@ -6,6 +6,7 @@
 
 mod audit;
 mod bus;
+mod channel;
 mod clock;
 pub mod config;
 mod context;
@@ -17,6 +18,7 @@ pub mod heartbeat;
 mod id;
 mod job;
 mod limits;
+mod notice;
 mod placement;
 mod policy;
 pub mod process;
@@ -35,24 +37,26 @@ mod trigger;
 pub use async_trait::async_trait;
 pub use audit::{AuditFault, AuditReport, ScheduleAudit, audit};
 pub use bus::Subscription;
+pub use channel::{Body, Channel, Channels, DeliveryError, Message, ReadyChannel, Told};
 pub use clock::{Clock, Now, SystemClock};
 pub use context::{JobPort, PortError, PortReply, PortRequest, PruneRule, RunContext, RunInfo, is_plain_file_name};
 pub use diff::{Change, ChangeKind, FieldChange, diff};
 pub use drive::{
     BackfillFire, BackfillOrder, Backfilled, EngineError, Files, FilesError, Handle, Scheduler, SchedulerBuilder,
-    StartError, views,
+    StartError, Wanted, views,
 };
 pub use engine::{EngineStatus, Refusal, StartOptions, TriggerRequest};
 pub use event::{AlertKind, Event, Recorded, ScheduleChange};
-pub use id::{Fence, InvalidName, NodeId, RangeId, RunId, ScheduleName, Seq};
+pub use id::{ChannelName, Fence, InvalidName, NodeId, OutboxId, RangeId, RunId, ScheduleName, Seq};
 pub use job::{Job, JobError, Output};
 pub use limits::Limits;
+pub use notice::{ChannelPolicy, Content, Letter, Notice, NoticeKind, OutboxLine, OutboxRow, OutboxState, Quiet};
 pub use placement::Placement;
 pub use policy::{
     Alerting, Backoff, Delivery, Misfire, MisfirePolicy, OnStart, Overlap, Retry, RetryOn, duration_text,
 };
-pub use query::{HistoryCursor, HistoryFilter, Hold, ScheduleView, Upcoming};
-pub use registry::{JobKind, ParamError, Registry};
+pub use query::{HistoryCursor, HistoryFilter, Hold, OutboxFilter, ScheduleView, Upcoming};
+pub use registry::{ChannelKind, JobKind, ParamError, Registry};
 pub use run::{Artifact, HistoryRow, Origin, Outcome, RangeRecord, Reason, RunRecord, RunState, UnknownWord};
 pub use spec::{ScheduleSpec, SpecError, check_chains};
 #[cfg(feature = "sqlite")]

@@ -5,7 +5,8 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::id::{RunId, ScheduleName};
+use crate::id::{OutboxId, RunId, ScheduleName};
+use crate::notice::OutboxState;
 use crate::run::{RunRecord, RunState};
 use crate::spec::ScheduleSpec;
 
@@ -43,6 +44,17 @@ impl HistoryFilter {
     pub fn of(schedule: ScheduleName, limit: u32) -> Self {
         Self { schedule: Some(schedule), ..Self::newest(limit) }
     }
+}
+
+/// Which rows of the outbox to read, newest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutboxFilter {
+    /// Only those that are so far.
+    pub state: Option<OutboxState>,
+    /// Only those that come after this one of an earlier page.
+    pub after: Option<OutboxId>,
+    /// At most so many.
+    pub limit: u32,
 }
 
 /// The place of a line of history in the order of pages: its time, then its id.

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::channel::Channel;
 use crate::job::Job;
 
 type Build = dyn Fn(&Map<String, Value>) -> Result<Box<dyn Job>, ParamError> + Send + Sync;
@@ -56,6 +57,50 @@ impl JobKind {
     }
 }
 
+type BuildChannel = dyn Fn(&Map<String, Value>) -> Result<Arc<dyn Channel>, ParamError> + Send + Sync;
+
+/// One kind of channel.
+#[derive(Clone)]
+pub struct ChannelKind {
+    about: &'static str,
+    schema: Value,
+    build: Arc<BuildChannel>,
+}
+
+impl std::fmt::Debug for ChannelKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChannelKind").field("about", &self.about).finish_non_exhaustive()
+    }
+}
+
+impl ChannelKind {
+    /// How it reaches people, in one line.
+    #[must_use]
+    pub const fn about(&self) -> &'static str {
+        self.about
+    }
+
+    /// The JSON Schema of its parameters.
+    #[must_use]
+    pub const fn schema(&self) -> &Value {
+        &self.schema
+    }
+
+    /// Makes a channel from parameters.
+    ///
+    /// # Errors
+    /// When the parameters do not fit the kind.
+    pub fn build(&self, params: &Map<String, Value>) -> Result<Arc<dyn Channel>, ParamError> {
+        (self.build)(params)
+    }
+}
+
+/// Reads typed parameters; an error names the place.
+fn typed<P: DeserializeOwned>(params: &Map<String, Value>) -> Result<P, ParamError> {
+    serde_path_to_error::deserialize(Value::Object(params.clone()))
+        .map_err(|error| ParamError::new(error.path().to_string(), error.inner().to_string()))
+}
+
 /// Parameters that do not fit their kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}{message}", if path.is_empty() || path == "." { String::new() } else { format!("params.{path}: ") })]
@@ -84,7 +129,7 @@ impl ParamError {
     }
 }
 
-/// The job kinds that a scheduler can run.
+/// The job kinds that a scheduler can run, and the kinds of channels by which it tells people.
 ///
 /// ```
 /// use sched_core::{Job, JobError, Output, Registry, RunContext, async_trait};
@@ -111,6 +156,7 @@ impl ParamError {
 #[derive(Debug, Clone, Default)]
 pub struct Registry {
     kinds: BTreeMap<String, JobKind>,
+    channels: BTreeMap<String, ChannelKind>,
 }
 
 impl Registry {
@@ -139,13 +185,40 @@ impl Registry {
     {
         let schema = schemars::schema_for!(P).to_value();
         let build = move |params: &Map<String, Value>| -> Result<Box<dyn Job>, ParamError> {
-            let value = Value::Object(params.clone());
-            let params: P = serde_path_to_error::deserialize(value)
-                .map_err(|error| ParamError::new(error.path().to_string(), error.inner().to_string()))?;
-            Ok(Box::new(factory(params)?))
+            Ok(Box::new(factory(typed(params)?)?))
         };
         let kind_entry = JobKind { about, default_attempts: attempts, schema, build: Arc::new(build) };
         self.kinds.insert(kind.to_owned(), kind_entry);
+    }
+
+    /// Adds a kind of channel; one of the same name is replaced.
+    pub fn register_channel<P, C, F>(&mut self, kind: &str, about: &'static str, factory: F)
+    where
+        P: DeserializeOwned + JsonSchema,
+        C: Channel + 'static,
+        F: Fn(P) -> Result<C, ParamError> + Send + Sync + 'static,
+    {
+        let schema = schemars::schema_for!(P).to_value();
+        let build = move |params: &Map<String, Value>| -> Result<Arc<dyn Channel>, ParamError> {
+            Ok(Arc::new(factory(typed(params)?)?))
+        };
+        self.channels.insert(kind.to_owned(), ChannelKind { about, schema, build: Arc::new(build) });
+    }
+
+    /// The kind of channel of this name.
+    ///
+    /// # Errors
+    /// When there is none; the message names a near one.
+    pub fn channel_kind(&self, name: &str) -> Result<&ChannelKind, ParamError> {
+        self.channels.get(name).ok_or_else(|| {
+            let known = self.channels.keys().map(String::as_str);
+            ParamError::new("", format!("no kind of channel `{name}`{}", crate::suggest::near(name, known)))
+        })
+    }
+
+    /// Every kind of channel, in the order of names.
+    pub fn channel_kinds(&self) -> impl Iterator<Item = (&str, &ChannelKind)> {
+        self.channels.iter().map(|(name, kind)| (name.as_str(), kind))
     }
 
     /// The kind of this name.

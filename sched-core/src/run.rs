@@ -34,16 +34,24 @@ macro_rules! words {
         }
 
         impl std::str::FromStr for $name {
-            type Err = UnknownWord;
+            type Err = $crate::run::UnknownWord;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text {
                     $($word => Ok(Self::$variant),)*
-                    _ => Err(UnknownWord { text: text.to_owned(), known: &[$($word),*] }),
+                    _ => Err($crate::run::UnknownWord::new(text, &[$($word),*])),
                 }
             }
         }
     };
+}
+
+pub(crate) use words;
+
+impl UnknownWord {
+    pub(crate) fn new(text: &str, known: &'static [&'static str]) -> Self {
+        Self { text: text.to_owned(), known }
+    }
 }
 
 /// A text that is none of the known words.

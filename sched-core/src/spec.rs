@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::id::ScheduleName;
+use crate::id::{ChannelName, ScheduleName};
 use crate::placement::Placement;
 use crate::policy::{Alerting, Delivery, LONGEST, Misfire, MisfirePolicy, OnStart, Overlap, Retry, duration_text};
 use crate::trigger::TriggerSpec;
@@ -67,6 +67,9 @@ pub struct ScheduleSpec {
     /// When someone is told that a run is late or long.
     #[serde(default)]
     pub alert: Alerting,
+    /// The channels that tell of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<ChannelName>,
 }
 
 const fn default_timeout() -> Duration {
@@ -117,6 +120,7 @@ impl ScheduleSpec {
             group: None,
             runner: Placement::default(),
             alert: Alerting::default(),
+            notify: Vec::new(),
         })
     }
 
@@ -172,6 +176,13 @@ impl ScheduleSpec {
     #[must_use]
     pub fn with_runner(mut self, runner: Placement) -> Self {
         self.runner = runner;
+        self
+    }
+
+    /// Sets the channels that tell of it.
+    #[must_use]
+    pub fn with_notify(mut self, channels: impl IntoIterator<Item = ChannelName>) -> Self {
+        self.notify = channels.into_iter().collect();
         self
     }
 

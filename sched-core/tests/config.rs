@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use sched_core::config::Config;
-use sched_core::{Job, JobError, Output, Registry, RunContext, async_trait};
+use sched_core::{
+    Channel, ChannelName, DeliveryError, Job, JobError, Message, Output, Registry, RunContext, async_trait,
+};
 use serde::Deserialize;
 
 #[derive(Deserialize, schemars::JsonSchema)]
@@ -95,7 +97,7 @@ fn each_fault_is_named_with_its_place_and_remedy() {
     check_fault(&format!("{SCHEDULE}params = {{ count = \"x\" }}\n"), "5:20: params.count: invalid type");
     check_fault(&format!("{SCHEDULE}group = \"g\"\n"), "5:9: no group `g`; write its limit under [groups]");
     check_fault(&format!("{SCHEDULE}{SCHEDULE}"), "6:8: two schedules are named `a`");
-    check_fault(&format!("{SCHEDULE}notify = [\"ops\"]\n"), "5:10: `notify` is not supported by this version");
+    check_fault(&format!("{SCHEDULE}notify = [\"ops\"]\n"), "5:10: no channel `ops`; write it as a [[channel]]");
     check_fault(
         &format!("{SCHEDULE}runner = \"thread\"\n"),
         "5:10: runner: no runner `thread`; write \"task\" or \"process\"",
@@ -128,4 +130,61 @@ fn a_fault_in_one_schedule_is_not_told_again_at_those_that_come_after_it() {
     let error = Config::parse(&(first + second), &[], &registry()).unwrap_err();
     assert_eq!(error.0.len(), 1, "{error}");
     check_fault(second, "4:34: trigger.after.schedule: no schedule `a`");
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Sends {
+    #[serde(default, rename = "deliver")]
+    _deliver: Vec<ChannelName>,
+    #[serde(default, rename = "copy")]
+    _copy: Option<ChannelName>,
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Mail {
+    #[serde(rename = "to")]
+    _to: String,
+}
+
+struct Silent;
+
+#[async_trait]
+impl Channel for Silent {
+    async fn deliver(&self, _: &Message) -> Result<(), DeliveryError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn channels_are_checked_and_so_is_who_names_them() {
+    let mut registry = registry();
+    registry.register("letter", "Writes", |_: Sends| Ok(Nothing));
+    registry.register_channel("mail", "Sends mail", |_: Mail| Ok(Silent));
+    let channel = "[[channel]]\nname = \"ops\"\nkind = \"mail\"\nparams = { to = \"a@b\" }\n";
+    let schedule = SCHEDULE.replace("report", "letter");
+    let read = |text: &str| Config::parse(text, &[], &registry).map_err(|error| error.to_string());
+
+    let text = format!(
+        "timezone = \"Europe/London\"\n{channel}on = [\"failed\"]\nrepeat = \"1h\"\nquiet = {{ from = \"22:00\", until = \
+         \"07:00\" }}\n{schedule}notify = [\"ops\"]\nparams = {{ deliver = [\"ops\"], copy = \"ops\" }}\n"
+    );
+    let config = read(&text).unwrap();
+    assert_eq!(config.schedules[0].notify[0].as_str(), "ops");
+    let ready = config.channels(&registry).unwrap();
+    let policy = &ready.values().next().unwrap().policy;
+    assert_eq!((policy.on.len(), policy.repeat, policy.most), (1, Duration::from_secs(3600), 50));
+    assert_eq!(policy.quiet.as_ref().unwrap().timezone, Some(chrono_tz::Europe::London));
+
+    let fault = |text: &str, expected: &str| assert_eq!(read(text).unwrap_err(), expected, "{text}");
+    fault(&format!("{channel}onn = []\n"), "5:7: unknown key `onn`; did you mean `on`?");
+    fault(&channel.replace("mail", "mial"), "3:8: no kind of channel `mial`; did you mean `mail`?");
+    fault(&channel.replace("to =", "too ="), "4:18: params.too: unknown field `too`, expected `to`");
+    fault(&format!("{channel}{channel}"), "6:8: two channels are named `ops`; choose another name for one of them");
+    let named = |more: &str| format!("{channel}{schedule}{more}\n");
+    let unknown = "no channel `opz`; write it as a [[channel]]; did you mean `ops`?";
+    fault(&named("notify = [\"opz\"]"), &format!("9:10: {unknown}"));
+    fault(&named("params = { deliver = [\"ops\", \"opz\"] }"), &format!("9:22: params.deliver: {unknown}"));
+    fault(&named("params = { copy = \"opz\" }"), &format!("9:19: params.copy: {unknown}"));
 }

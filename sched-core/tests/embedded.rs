@@ -10,8 +10,9 @@ use std::time::Duration;
 use sched_core::runner::{Attempt, Runner};
 use sched_core::sink::NdjsonLog;
 use sched_core::{
-    Alerting, EngineError, Event, Job, JobError, MemoryStore, Misfire, Outcome, Output, Recorded, Registry, Retry,
-    RunContext, RunId, RunState, ScheduleSpec, Scheduler, SqliteStore, TriggerRequest, TriggerSpec, async_trait,
+    Alerting, Channels, EngineError, Event, Job, JobError, MemoryStore, Misfire, Outcome, Output, Recorded, Registry,
+    Retry, RunContext, RunId, RunState, ScheduleSpec, Scheduler, SqliteStore, TriggerRequest, TriggerSpec, Wanted,
+    async_trait,
 };
 use serde::Deserialize;
 use serde_json::Map;
@@ -306,6 +307,10 @@ impl Runner for Elsewhere {
     fn drop_attempt(&self, _: RunId) {}
 }
 
+fn wanted(schedules: Vec<ScheduleSpec>) -> Wanted {
+    Wanted { schedules, groups: BTreeMap::new(), channels: Channels::new(), max_concurrent_runs: 1 }
+}
+
 #[tokio::test]
 async fn a_runner_of_ones_own_runs_kinds_that_are_not_registered_here() {
     let builder = Scheduler::builder(MemoryStore::new()).runner(Arc::new(Elsewhere));
@@ -313,7 +318,7 @@ async fn a_runner_of_ones_own_runs_kinds_that_are_not_registered_here() {
     let spec = |name| ScheduleSpec::new(name, "far", never.clone()).unwrap().with_param("n", 1);
     let scheduler = builder.schedule(spec("a")).start().unwrap();
     let handle = scheduler.handle();
-    handle.apply(vec![spec("a"), spec("b")], BTreeMap::new(), 1, "test").await.unwrap();
+    handle.apply(wanted(vec![spec("a"), spec("b")]), "test").await.unwrap();
     let params = Map::from_iter([("n".to_owned(), 2.into())]);
     let run_id = handle.trigger(TriggerRequest { params, ..request("b") }).await.unwrap();
     assert_eq!(handle.wait(run_id).await.unwrap().summary.as_deref(), Some("{\"n\":2}"));

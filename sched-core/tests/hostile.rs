@@ -186,6 +186,7 @@ fn a_store_whose_cells_hold_anything_is_read_or_refused_and_never_panics() {
             }
             Ok((store, snapshot)) => {
                 let config = EngineConfig {
+                    channels: Default::default(),
                     node: NodeId::random(),
                     max_concurrent_runs: 8,
                     groups: Default::default(),

@@ -3,12 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should fail")]
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sched_core::store::{Ending, Follow, Intent, Pruned, Receipt, ScheduleRow, Write};
+use sched_core::store::{Ending, Follow, Intent, Pruned, Receipt, ScheduleRow, Tried, Write};
 use sched_core::testing::Bench;
 use sched_core::{
-    Admin, AlertKind, Event, Fence, HistoryFilter, HistoryRow, Hold, MemoryStore, NodeId, Origin, PruneRule, Query,
-    RangeId, RangeRecord, Reason, RunId, RunRecord, RunState, ScheduleSpec, Seq, SqliteReader, SqliteStore, Store,
-    StoreError, TriggerSpec,
+    Admin, AlertKind, Content, Event, Fence, HistoryFilter, HistoryRow, Hold, MemoryStore, NodeId, Notice, NoticeKind,
+    Origin, OutboxFilter, OutboxId, OutboxRow, OutboxState, PruneRule, Query, RangeId, RangeRecord, Reason, RunId,
+    RunRecord, RunState, ScheduleSpec, Seq, SqliteReader, SqliteStore, Store, StoreError, TriggerSpec,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -92,6 +92,22 @@ fn ending(state: RunState) -> Ending {
     }
 }
 
+fn outbox_row(number: u128) -> OutboxRow {
+    OutboxRow {
+        id: OutboxId::from_uuid(Uuid::from_u128(number)),
+        channel: "ops".parse().unwrap(),
+        kind: NoticeKind::Failed,
+        schedule: Some("a".parse().unwrap()),
+        at: at(6),
+        not_before: at(6),
+        attempt: 0,
+        state: OutboxState::Waiting,
+        error: None,
+        ended_at: None,
+        content: Content::Notice(Notice::new(NoticeKind::Failed, at(6), "a has failed")),
+    }
+}
+
 fn told() -> Event {
     Event::Alert { kind: AlertKind::Held, schedule: None, run_id: None, message: "told".into() }
 }
@@ -103,7 +119,7 @@ struct Suite<S> {
 
 impl<S: Store> Suite<S> {
     fn one(&mut self, intent: Intent) -> Receipt {
-        let write = Write { at: at(1), intent, events: vec![told()] };
+        let write = Write { at: at(1), intent, events: vec![told()], outbox: vec![] };
         self.store.commit(&[write]).unwrap().receipts.remove(0)
     }
 
@@ -146,6 +162,35 @@ impl<S: Store> Suite<S> {
         assert_eq!(self.one(requeue), Receipt::Conflict);
         assert_eq!(self.claim(1), Receipt::Claimed(Fence(2)));
         assert_eq!(self.finish(1, 1, RunState::Succeeded), Receipt::Conflict, "a paused holder changes nothing");
+
+        // What is to be told is kept with what it tells of, or not at all.
+        let waiting = |number| outbox_row(number);
+        let write = |intent, number| Write { at: at(1), intent, events: vec![], outbox: vec![waiting(number)] };
+        let stale = Intent::Plan {
+            schedule: "a".parse().unwrap(),
+            expected: at(0),
+            cursor: at(3),
+            ranges: vec![],
+            runs: vec![],
+        };
+        self.store.commit(&[write(stale, 1), write(Intent::Note, 2), write(Intent::Note, 3)]).unwrap();
+        let ids = |numbers: &[u128]| numbers.iter().map(|n| (OutboxId::from_uuid(Uuid::from_u128(*n)), 1)).collect();
+        let again = Tried::Again { not_before: at(8), error: "down".into() };
+        self.one(Intent::Deliver { deliveries: ids(&[2]), tried: again, at: at(7) });
+        self.one(Intent::Deliver { deliveries: ids(&[3]), tried: Tried::Dead { error: "no".into() }, at: at(7) });
+        self.store = (self.reopen)(self.store);
+        let snapshot = self.store.load().unwrap();
+        let retried = OutboxRow { attempt: 1, not_before: at(8), error: Some("down".into()), ..waiting(2) };
+        assert_eq!(snapshot.outbox, [retried]);
+        let key = ("ops".parse().unwrap(), "a".parse().unwrap(), NoticeKind::Failed);
+        assert_eq!(snapshot.told, [(key, at(6))].into());
+        let list = |store: &S, state| {
+            let rows = store.reader().outbox(&OutboxFilter { state, after: None, limit: 9 }).unwrap();
+            rows.into_iter().map(|row| row.id.as_uuid().as_u128()).collect::<Vec<_>>()
+        };
+        assert_eq!((list(&self.store, None), list(&self.store, Some(OutboxState::Dead))), (vec![3, 2], vec![3]));
+        self.one(Intent::Deliver { deliveries: ids(&[2]), tried: Tried::Delivered, at: at(9) });
+        assert_eq!(list(&self.store, Some(OutboxState::Waiting)), [] as [u128; 0]);
 
         // What is open is found again, and its fence goes on.
         self.store = (self.reopen)(self.store);
@@ -327,7 +372,7 @@ fn a_damaged_foreign_or_newer_file_is_refused_and_left_as_it_is() {
     drop(SqliteStore::open(&path).unwrap());
     rusqlite::Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let error = SqliteStore::open(&path).unwrap_err().to_string();
-    assert!(error.contains("schema 99, newer than this program's 3"), "{error}");
+    assert!(error.contains("schema 99, newer than this program's 4"), "{error}");
 
     let other = folder.path().join("other.db");
     rusqlite::Connection::open(&other).unwrap().execute_batch("PRAGMA user_version = 3; CREATE TABLE t (x)").unwrap();
@@ -340,7 +385,7 @@ fn a_reader_sees_a_store_that_another_process_could_be_writing() {
     let path = folder.path().join("sched.db");
     let mut store = SqliteStore::open(&path).unwrap();
     let reader = SqliteReader::open(&path).unwrap();
-    let write = Write { at: at(0), intent: Intent::Declare(row()), events: vec![] };
+    let write = Write { at: at(0), intent: Intent::Declare(row()), events: vec![], outbox: vec![] };
     store.commit(&[write]).unwrap();
     assert_eq!(sched_core::Query::schedules(&reader).unwrap(), [row()]);
     assert_eq!(reader.integrity().unwrap(), Vec::<String>::new());
@@ -365,7 +410,10 @@ fn a_store_whose_files_go_away_takes_nothing_more_and_saves_what_it_took() {
     let (path, aside) = (folder.path().join("sched.db"), folder.path().join("aside"));
     let mut store = SqliteStore::open(&path).unwrap();
     let take = |store: &mut SqliteStore, intent| {
-        store.commit(&[Write { at: at(0), intent, events: vec![] }]).map(drop).map_err(|error| error.to_string())
+        store
+            .commit(&[Write { at: at(0), intent, events: vec![], outbox: vec![] }])
+            .map(drop)
+            .map_err(|error| error.to_string())
     };
     take(&mut store, Intent::Declare(row())).unwrap();
 
@@ -398,7 +446,7 @@ fn a_store_that_lost_its_pages_but_not_its_log_is_not_begun_anew() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sched.db");
     let mut store = SqliteStore::open(&path).unwrap();
-    store.commit(&[Write { at: at(0), intent: Intent::Declare(row()), events: vec![] }]).unwrap();
+    store.commit(&[Write { at: at(0), intent: Intent::Declare(row()), events: vec![], outbox: vec![] }]).unwrap();
     let log = folder.path().join("sched.db-wal");
     let kept = std::fs::read(&log).unwrap();
     drop(store);

@@ -9,7 +9,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use sched_core::{
-    Event, MemoryStore, Registry, RunRecord, RunState, ScheduleSpec, Scheduler, TriggerRequest, TriggerSpec,
+    Channels, Event, MemoryStore, Registry, RunRecord, RunState, ScheduleSpec, Scheduler, TriggerRequest, TriggerSpec,
+    Wanted,
 };
 use sched_jobs::{JobEnv, register_all};
 use serde_json::{Value, json};
@@ -182,7 +183,9 @@ async fn a_server_that_asks_for_an_endless_wait_is_asked_again_after_a_day() {
     let handle = world.scheduler.handle();
     let mut spec = handle.schedules().await.unwrap().remove(0).spec;
     spec.retry.attempts = 2;
-    handle.apply(vec![spec], BTreeMap::new(), 1, "test").await.unwrap();
+    let wanted =
+        Wanted { schedules: vec![spec], groups: BTreeMap::new(), channels: Channels::new(), max_concurrent_runs: 1 };
+    handle.apply(wanted, "test").await.unwrap();
     let mut events = handle.subscribe(None);
     handle.trigger(TriggerRequest::new("busy".parse().unwrap(), "test")).await.unwrap();
     let wait = loop {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sched_core::config::Config;
-use sched_core::{AlertKind, Event, Handle};
+use sched_core::{AlertKind, Event, Handle, Wanted};
 use sched_http::{Reload, Reloaded};
 
 use crate::args::Global;
@@ -40,10 +40,13 @@ pub(crate) fn reloader(global: &Global, setup: &Setup, handle: &Handle) -> Reloa
 
 async fn take_over(global: Global, before: &Config, handle: &Handle, by: &str) -> Result<Reloaded, String> {
     let setup = tokio::task::spawn_blocking(move || Setup::load(&global)).await.map_err(|error| error.to_string())?;
-    let config = setup.map_err(|failure| failure.message)?.config;
+    let setup = setup.map_err(|failure| failure.message)?;
+    let channels = setup.channels().map_err(|failure| failure.message)?;
+    let config = setup.config;
     let restart_needed = need_restart(before, &config);
     let Config { schedules, groups, max_concurrent_runs, .. } = config;
-    let changes = handle.apply(schedules, groups, max_concurrent_runs, by).await.map_err(|error| error.to_string())?;
+    let wanted = Wanted { schedules, groups, channels, max_concurrent_runs };
+    let changes = handle.apply(wanted, by).await.map_err(|error| error.to_string())?;
     Ok(Reloaded { ok: true, changes, restart_needed })
 }
 

@@ -118,6 +118,7 @@ async fn live(mut setup: Setup, jobs: &Runtime, global: &Global, daemon: bool) -
     let mut builder = Scheduler::builder(store)
         .registry(setup.registry.clone())
         .schedules(schedules)
+        .channels(setup.channels()?)
         .max_concurrent_runs(config.max_concurrent_runs)
         .data_dir(&config.data_dir)
         .isolated_runner(setup.isolated(jobs.handle()))

@@ -153,3 +153,19 @@ pub(super) fn locate<'t>(mut place: Place<'t>, path: &str) -> Place<'t> {
     }
     place
 }
+
+/// Tells of a value that does not fit, at its place; an unknown key is best shown at the key itself.
+pub(super) fn tell(error: &serde_path_to_error::Error<serde_json::Error>, fault: &dyn Fn(&str, String)) {
+    let path = error.path().to_string();
+    let prefix = if path == "." { String::new() } else { format!("{path}: ") };
+    let message = error.inner().to_string();
+    let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
+    let known: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
+    match unknown {
+        Some(key) => {
+            let near = crate::suggest::near(key, known.into_iter());
+            fault(&format!("{path}.{key}"), format!("unknown key `{key}`{near}"));
+        }
+        None => fault(&path, format!("{prefix}{message}")),
+    }
+}

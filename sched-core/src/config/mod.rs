@@ -3,6 +3,7 @@
 //!
 //! Must not know: files, the process environment.
 
+mod channel;
 mod decode;
 mod schedule;
 
@@ -17,6 +18,7 @@ use toml::de::DeTable;
 
 use crate::registry::Registry;
 use crate::spec::ScheduleSpec;
+pub use channel::ChannelSpec;
 use decode::{Faults, Reader};
 
 /// A validated configuration.
@@ -44,6 +46,8 @@ pub struct Config {
     pub groups: BTreeMap<String, usize>,
     /// Named lists of dates, for triggers' `except`.
     pub holidays: BTreeMap<String, Vec<NaiveDate>>,
+    /// The channels, in the order written.
+    pub channels: Vec<ChannelSpec>,
     /// The schedules, in the order written.
     pub schedules: Vec<ScheduleSpec>,
 }
@@ -62,6 +66,7 @@ impl Default for Config {
             max_concurrent_runs: 64,
             groups: BTreeMap::new(),
             holidays: BTreeMap::new(),
+            channels: Vec::new(),
             schedules: Vec::new(),
         }
     }
@@ -127,6 +132,7 @@ impl Config {
         let policies = schedule::defaults(defaults.as_mut(), &faults);
         // Before the schedules, which take the zone from it.
         config.apply(overlay, &faults);
+        config.channels = channel::read_all(&mut root, config.timezone, registry, &faults);
         config.schedules = schedule::read_all(&mut root, &policies, &config, registry, &faults);
         root.finish();
         let faults = faults.finish();

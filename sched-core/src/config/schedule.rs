@@ -6,17 +6,16 @@ use serde_json::{Map, Value};
 use toml::de::DeValue;
 
 use super::Config;
-use super::decode::{Faults, Place, Reader, json, json_table, locate};
+use super::decode::{Faults, Place, Reader, json, json_table, locate, tell};
 use crate::policy::Delivery;
 use crate::registry::Registry;
 use crate::spec::{ScheduleSpec, check_chains};
 
 /// Policies that `[defaults]` may set for every schedule.
-const POLICIES: &[&str] =
-    &["on_start", "misfire", "overlap", "retry", "timeout", "delivery", "jitter", "group", "dst", "alert", "runner"];
-
-/// Keys of the contract that later versions bring.
-const LATER: &[&str] = &["notify"];
+const POLICIES: &[&str] = &[
+    "on_start", "misfire", "overlap", "retry", "timeout", "delivery", "jitter", "group", "dst", "alert", "runner",
+    "notify",
+];
 
 type Policies = Map<String, Value>;
 
@@ -83,17 +82,12 @@ fn read_one(
         faults.add(item.span().start, "schedules are written as [[schedule]], with double brackets");
         return None;
     };
-    let mut written = json_table(table);
+    let written = json_table(table);
     let fault = |path: &str, message: String| faults.add(locate(item, path).span().start, message);
     for key in ["name", "job", "trigger"] {
         if !written.contains_key(key) {
             fault("", format!("this schedule has no `{key}`"));
             return None;
-        }
-    }
-    for key in LATER {
-        if written.remove(*key).is_some() {
-            fault(key, format!("`{key}` is not supported by this version; remove it"));
         }
     }
     let attempts_written = [Some(&written), Some(policies)]
@@ -115,19 +109,7 @@ fn read_one(
     let mut spec = match parsed {
         Ok(spec) => spec,
         Err(error) => {
-            let path = error.path().to_string();
-            let prefix = if path == "." { String::new() } else { format!("{path}: ") };
-            let message = error.inner().to_string();
-            // An unknown key is best shown at the key itself.
-            let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-            let known: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
-            match unknown {
-                Some(key) => {
-                    let near = crate::suggest::near(key, known.into_iter());
-                    fault(&format!("{path}.{key}"), format!("unknown key `{key}`{near}"));
-                }
-                None => fault(&path, format!("{prefix}{message}")),
-            }
+            tell(&error, &fault);
             return None;
         }
     };
@@ -184,9 +166,23 @@ fn check(spec: &ScheduleSpec, config: &Config, registry: &Registry, fault: &dyn 
         let near = crate::suggest::near(group, config.groups.keys().map(String::as_str));
         fault("group", format!("no group `{group}`; write its limit under [groups]{near}"));
     }
+    let no_channel = |name: &str| {
+        let known = config.channels.iter().map(|channel| channel.name.as_str());
+        let near = crate::suggest::near(name, known.clone());
+        let unknown = !known.clone().any(|known| known == name);
+        unknown.then(|| format!("no channel `{name}`; write it as a [[channel]]{near}"))
+    };
+    if let Some(message) = spec.notify.iter().find_map(|name| no_channel(name.as_str())) {
+        fault("notify", message);
+    }
     match registry.kind(&spec.job) {
         Err(error) => fault("job", error.to_string()),
         Ok(kind) => {
+            for (key, name) in named_channels(kind.schema(), &spec.params) {
+                if let Some(message) = no_channel(name) {
+                    fault(&format!("params.{key}"), format!("params.{key}: {message}"));
+                }
+            }
             if let Err(error) = kind.build(&spec.params) {
                 let text = error.to_string();
                 let named = if text.starts_with("params") { text } else { format!("params: {text}") };
@@ -194,6 +190,28 @@ fn check(spec: &ScheduleSpec, config: &Config, registry: &Registry, fault: &dyn 
             }
         }
     }
+}
+
+/// The channels that a kind's parameters name, by the format of its schema.
+fn named_channels<'a>(schema: &'a Value, params: &'a Map<String, Value>) -> Vec<(&'a str, &'a str)> {
+    let defs = &schema["$defs"];
+    let names_one = |schema: &Value| {
+        let target = schema["$ref"].as_str().and_then(|to| to.strip_prefix("#/$defs/"));
+        schema["format"] == "channel" || target.is_some_and(|name| defs[name]["format"] == "channel")
+    };
+    // One that may be left out is any of the name and null.
+    let names =
+        |schema: &Value| names_one(schema) || schema["anyOf"].as_array().is_some_and(|any| any.iter().any(names_one));
+    let properties = schema["properties"].as_object().into_iter().flatten();
+    let named = properties.filter_map(|(key, property)| {
+        let value = params.get(key)?;
+        if names(property) {
+            return Some(vec![(key.as_str(), value.as_str()?)]);
+        }
+        let items = value.as_array().filter(|_| names(&property["items"]))?;
+        Some(items.iter().filter_map(|item| Some((key.as_str(), item.as_str()?))).collect())
+    });
+    named.flatten().collect()
 }
 
 /// `over` wins; tables are merged key by key.

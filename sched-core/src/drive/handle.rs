@@ -1,6 +1,6 @@
 //! The way to a running engine for programs: commands, questions and the stream of events.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -12,6 +12,7 @@ use super::replies::Replies;
 use super::writer::Writer;
 use crate::audit::AuditReport;
 use crate::bus::{Bus, Subscription};
+use crate::channel::Channels;
 use crate::clock::Clock;
 use crate::context::PruneRule;
 use crate::engine::{Command, EngineStatus, Input, Refusal, Reply, TriggerRequest};
@@ -61,6 +62,8 @@ pub(super) struct Shared {
     pub(super) isolates: bool,
     pub(super) past: Option<Arc<dyn Query>>,
     pub(super) node: NodeId,
+    pub(super) channels: Mutex<Channels>,
+    pub(super) runtime: tokio::runtime::Handle,
     pub(super) died: CancellationToken,
 }
 

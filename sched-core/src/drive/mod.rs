@@ -4,6 +4,7 @@
 
 mod apply;
 mod backfill;
+mod deliver;
 mod files;
 mod handle;
 mod inbox;
@@ -13,6 +14,7 @@ mod replies;
 mod scheduler;
 mod writer;
 
+pub use apply::Wanted;
 pub use backfill::{BackfillFire, BackfillOrder, Backfilled};
 pub use files::{Files, FilesError};
 pub use handle::{EngineError, Handle, views};

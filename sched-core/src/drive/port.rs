@@ -9,6 +9,8 @@ use crate::async_trait;
 use crate::context::{JobPort, PortError, PortReply, PortRequest, RunInfo};
 use crate::event::Event;
 use crate::id::RunId;
+use crate::notice::{OutboxLine, OutboxState};
+use crate::query::OutboxFilter;
 use crate::run::Artifact;
 
 /// The port of every run of one engine.
@@ -87,6 +89,16 @@ impl JobPort for EnginePort {
                 handle.put_state(run.schedule.clone(), key, value).await.map_err(fail)?;
                 PortReply::Done
             }
+            PortRequest::Send { channels, letter } => {
+                handle.send(channels, run.schedule.clone(), letter).await?;
+                PortReply::Done
+            }
+            PortRequest::Undelivered { limit } => {
+                let filter = OutboxFilter { state: Some(OutboxState::Dead), after: None, limit };
+                let rows = handle.outbox(filter).await.map_err(fail)?;
+                PortReply::Outbox { rows: rows.into_iter().map(OutboxLine::from).collect() }
+            }
+            PortRequest::Redeliver => PortReply::Count { count: handle.redeliver().await.map_err(fail)? as u64 },
             PortRequest::Progress { percent, text } => {
                 let schedule = run.schedule.clone();
                 handle.announce(Event::Progress { schedule, run_id: run.run_id, percent, text });

@@ -15,10 +15,11 @@ use super::port::EnginePort;
 use super::replies::Replies;
 use super::writer::{Batch, Writer};
 use crate::bus::Bus;
+use crate::channel::{Channels, ReadyChannel};
 use crate::clock::{Clock, Now, SystemClock};
 use crate::context::RunContext;
 use crate::engine::{Assignment, Effect, EngineConfig, Firmness, Input, Machine, StartOptions};
-use crate::id::{NodeId, RunId};
+use crate::id::{ChannelName, NodeId, RunId};
 use crate::placement::Placement;
 use crate::registry::Registry;
 use crate::runner::{Attempt, Runner, TaskRunner};
@@ -56,6 +57,14 @@ pub enum StartError {
         /// The group.
         group: String,
     },
+    /// A schedule names a channel that there is not.
+    #[error("schedule `{schedule}`: no channel `{channel}`; add it with `channel`")]
+    Channel {
+        /// The schedule.
+        schedule: String,
+        /// The channel.
+        channel: String,
+    },
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -79,6 +88,7 @@ pub struct SchedulerBuilder {
     schedules: Vec<ScheduleSpec>,
     max_concurrent_runs: usize,
     groups: BTreeMap<String, usize>,
+    channels: Channels,
     data_dir: Option<PathBuf>,
     runtime: Option<tokio::runtime::Handle>,
     runner: Option<Arc<dyn Runner>>,
@@ -112,6 +122,7 @@ impl Scheduler {
             schedules: Vec::new(),
             max_concurrent_runs: 64,
             groups: BTreeMap::new(),
+            channels: Channels::new(),
             data_dir: None,
             runtime: None,
             runner: None,
@@ -176,6 +187,20 @@ impl SchedulerBuilder {
         self
     }
 
+    /// Adds a channel, by which schedules can say whom to tell.
+    #[must_use]
+    pub fn channel(mut self, name: ChannelName, channel: ReadyChannel) -> Self {
+        self.channels.insert(name, channel);
+        self
+    }
+
+    /// Adds many channels.
+    #[must_use]
+    pub fn channels(mut self, channels: Channels) -> Self {
+        self.channels.extend(channels);
+        self
+    }
+
     /// Where runs keep output and artifacts; without it they keep none.
     #[must_use]
     pub fn data_dir(mut self, path: impl Into<PathBuf>) -> Self {
@@ -231,7 +256,7 @@ impl SchedulerBuilder {
         let registry = self.runner.is_none().then_some(&self.registry);
         let snapshot = self.store.load()?;
         let isolates = self.isolated.is_some() || can_isolate();
-        super::apply::check(&self.schedules, &self.groups, registry, isolates, &snapshot.schedules)?;
+        super::apply::check(&self.schedules, &self.groups, &self.channels, registry, isolates, &snapshot.schedules)?;
         let runtime = match self.runtime.take() {
             Some(runtime) => runtime,
             None => tokio::runtime::Handle::try_current().map_err(|_| StartError::NoRuntime)?,
@@ -247,6 +272,7 @@ impl SchedulerBuilder {
             node: self.node,
             max_concurrent_runs: self.max_concurrent_runs,
             groups: self.groups,
+            channels: super::apply::policies(&self.channels),
             seed: u64::from_le_bytes(first_eight(self.node)),
         };
         let (mut machine, effects) = Machine::start(config, clock.now(), snapshot, &self.schedules, self.options)
@@ -269,6 +295,8 @@ impl SchedulerBuilder {
             past: self.past,
             isolates,
             node: self.node,
+            channels: Mutex::new(self.channels),
+            runtime: runtime.clone(),
             died: CancellationToken::new(),
         });
         let handle = Handle { shared: shared.clone() };
@@ -425,6 +453,7 @@ impl Driver {
                         .flatten()
                         .for_each(|r| r.drop_attempt(run_id));
                 }
+                Effect::Deliver(channel, rows) => self.shared.deliver(channel, rows),
                 Effect::Reply(to, answer) => self.shared.replies.answer(to, answer),
                 Effect::Drained => self.drained = true,
             }

@@ -30,6 +30,7 @@ impl Machine {
         let mut events = vec![Event::ClockJump { millis: step.num_milliseconds() }];
         if step < TimeDelta::zero() {
             self.wait_no_longer(step);
+            self.move_deliveries(step);
         }
         if step >= -FAR_BACK {
             self.write(now, Intent::Note, events);

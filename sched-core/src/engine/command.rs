@@ -12,7 +12,8 @@ use crate::clock::Now;
 use crate::context::PruneRule;
 use crate::diff::Change;
 use crate::event::{Event, ScheduleChange};
-use crate::id::{RunId, ScheduleName};
+use crate::id::{ChannelName, RunId, ScheduleName};
+use crate::notice::{ChannelPolicy, Letter, OutboxRow};
 use crate::policy::Overlap;
 use crate::query::{Hold, Upcoming};
 use crate::run::{Origin, Reason, RunRecord, RunState};
@@ -63,6 +64,8 @@ pub enum Command {
         schedules: Vec<ScheduleSpec>,
         /// At most so many runs at once in each concurrency group.
         groups: BTreeMap<String, usize>,
+        /// When each channel tells of what.
+        channels: BTreeMap<ChannelName, ChannelPolicy>,
         /// At most so many runs at once.
         max_concurrent_runs: usize,
         /// Who asks.
@@ -119,6 +122,17 @@ pub enum Command {
         /// Everything up to here is out.
         seq: crate::id::Seq,
     },
+    /// Send what a job has written.
+    Send {
+        /// Through these.
+        channels: Vec<ChannelName>,
+        /// The job's schedule.
+        schedule: ScheduleName,
+        /// What it has written.
+        letter: Letter,
+    },
+    /// Try again to deliver what was given up.
+    Redeliver(Vec<OutboxRow>),
     /// Keep an event.
     Note(Event),
     /// Tell how the engine is.
@@ -175,6 +189,14 @@ pub enum Refusal {
     UnknownSchedule {
         /// The name asked for.
         name: ScheduleName,
+        /// A near name, as a clause.
+        near: String,
+    },
+    /// There is no such channel.
+    #[error("no channel `{name}`{near}; write it as a [[channel]]")]
+    UnknownChannel {
+        /// The name asked for.
+        name: ChannelName,
         /// A near name, as a clause.
         near: String,
     },
@@ -236,8 +258,8 @@ impl Machine {
             Command::Trigger(request) => self.trigger(now, to, request)?,
             Command::Retry { run, by } => self.retry(now, to, &run, by)?,
             Command::Backfill(request) => self.backfill(now, to, request)?,
-            Command::Apply { schedules, groups, max_concurrent_runs, by } => {
-                let changes = self.apply(now, &schedules, groups, max_concurrent_runs, &by)?;
+            Command::Apply { schedules, groups, channels, max_concurrent_runs, by } => {
+                let changes = self.apply(now, &schedules, groups, channels, max_concurrent_runs, &by)?;
                 self.write_then(now, Intent::Note, Vec::new(), Pending::Reply(to, Reply::Changed(changes)));
             }
             Command::Cancel { run_id } => {
@@ -271,6 +293,8 @@ impl Machine {
                 self.write_then(now, Intent::Prune { rule, from }, Vec::new(), done);
             }
             Command::Mark { sink, seq } => self.write_then(now, Intent::Mark { sink, seq }, Vec::new(), done),
+            Command::Send { channels, schedule, letter } => self.send(now, &channels, &schedule, &letter, done)?,
+            Command::Redeliver(rows) => self.redeliver(now, rows, done),
             Command::Note(event) => self.write_then(now, Intent::Note, vec![event], done),
             Command::Status { .. } => {}
         }

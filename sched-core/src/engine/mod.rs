@@ -12,12 +12,14 @@ mod clock;
 mod command;
 mod end;
 mod fires;
+mod notify;
+mod outbox;
 mod plan;
 mod queue;
 mod settle;
 mod start;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,15 +31,18 @@ pub use command::{Command, EngineStatus, Refusal, Reply, TriggerRequest};
 pub use start::StartOptions;
 pub(crate) use start::new_ones;
 
+use crate::channel::DeliveryError;
 use crate::clock::Now;
 use crate::context::RunInfo;
 use crate::event::{AlertKind, Event, ScheduleChange};
-use crate::id::{Fence, IdSource, NodeId, RunId, ScheduleName};
+use crate::id::{ChannelName, Fence, IdSource, NodeId, RunId, ScheduleName};
+use crate::notice::{ChannelPolicy, OutboxRow};
 use crate::placement::Placement;
 use crate::query::Hold;
 use crate::run::{Artifact, Outcome, RangeRecord, RunRecord};
 use crate::store::{Intent, Receipt, ScheduleRow, Write};
 use crate::trigger::Trigger;
+use outbox::Outbox;
 use queue::{Class, Turn};
 use settle::StopCause;
 
@@ -52,7 +57,9 @@ pub struct EngineConfig {
     /// At most so many runs at once.
     pub max_concurrent_runs: usize,
     /// At most so many runs at once in each concurrency group.
-    pub groups: std::collections::BTreeMap<String, usize>,
+    pub groups: BTreeMap<String, usize>,
+    /// When each channel tells of what.
+    pub channels: BTreeMap<ChannelName, ChannelPolicy>,
     /// Makes ids and jitter.
     pub seed: u64,
 }
@@ -84,6 +91,8 @@ pub enum Input {
         /// The files it wrote.
         artifacts: Vec<Artifact>,
     },
+    /// A channel has taken a message, or not.
+    Delivered(ChannelName, Result<(), DeliveryError>),
     /// Someone asks for something.
     Command(ReplyTo, Command),
     /// The store began to fail, for this reason, or (none) works again.
@@ -122,6 +131,8 @@ pub enum Effect {
     Start(Assignment),
     /// Tell an attempt to stop.
     Stop(RunId, Firmness),
+    /// Send these through a channel as one message; then say [`Input::Delivered`].
+    Deliver(ChannelName, Vec<OutboxRow>),
     /// Answer a command.
     Reply(ReplyTo, Result<Reply, Refusal>),
     /// Everything has ended, or the grace is over.
@@ -228,7 +239,8 @@ pub struct Machine {
     store_failing: Option<String>,
     /// Until when a long step back of the clock is shown.
     stepped_back: Option<Duration>,
-    pending: HashMap<Token, Pending>,
+    outbox: Outbox,
+    pending: HashMap<Token, (Option<Pending>, Vec<OutboxRow>)>,
     next_token: u64,
     effects: Vec<Effect>,
 }
@@ -257,6 +269,7 @@ impl Machine {
             Input::Wake => {}
             Input::Written(token, receipt) => self.written(now, token, &receipt),
             Input::Ended { run_id, fence, outcome, artifacts } => self.ended(now, run_id, fence, outcome, artifacts),
+            Input::Delivered(channel, result) => self.delivered(now, &channel, result),
             Input::Command(to, command) => self.command(now, to, command),
             Input::StoreFailing(reason) => self.store_failing = reason,
             Input::Drain(grace) => self.drain(now, grace),
@@ -266,7 +279,8 @@ impl Machine {
         self.expire_waiting(now);
         self.claim_ready(now);
         self.sound_alarms(now);
-        if self.draining.is_some() && self.places == 0 && self.pending.is_empty() {
+        self.deliver(now);
+        if self.draining.is_some() && self.places == 0 && self.pending.is_empty() && !self.outbox.is_sending() {
             self.finish_drain();
         }
         std::mem::take(&mut self.effects)
@@ -283,7 +297,8 @@ impl Machine {
         let deadline = self.deadlines.first().map(|(at, _)| at.saturating_sub(now.mono));
         let late = self.late.first().map(|(at, _)| until(*at));
         let overrun = self.overruns.first().map(|(at, _)| at.saturating_sub(now.mono));
-        [due, ready, expiry, deadline, late, overrun].into_iter().flatten().min()
+        let delivery = self.outbox.first_due().filter(|_| self.can_deliver()).map(until);
+        [due, ready, expiry, deadline, late, overrun, delivery].into_iter().flatten().min()
     }
 
     /// The store is slow: what comes due waits for it here, where it costs nothing. It is planned as soon as writes are
@@ -293,18 +308,41 @@ impl Machine {
     }
 
     fn write(&mut self, now: Now, intent: Intent, events: Vec<Event>) {
-        self.effects.push(Effect::Write(None, Write { at: now.utc, intent, events }));
+        let told = self.deliveries(now, &events);
+        self.write_rows(now, intent, events, told, None);
     }
 
     fn write_then(&mut self, now: Now, intent: Intent, events: Vec<Event>, pending: Pending) {
-        self.next_token += 1;
-        let token = Token(self.next_token);
-        self.pending.insert(token, pending);
-        self.effects.push(Effect::Write(Some(token), Write { at: now.utc, intent, events }));
+        let told = self.deliveries(now, &events);
+        self.write_rows(now, intent, events, told, Some(pending));
+    }
+
+    /// Writes what is to be told with what it tells of; it goes out once both are durable.
+    fn write_rows(
+        &mut self,
+        now: Now,
+        intent: Intent,
+        events: Vec<Event>,
+        outbox: Vec<OutboxRow>,
+        pending: Option<Pending>,
+    ) {
+        let token = (pending.is_some() || !outbox.is_empty()).then(|| {
+            self.next_token += 1;
+            let token = Token(self.next_token);
+            self.pending.insert(token, (pending, outbox.clone()));
+            token
+        });
+        self.effects.push(Effect::Write(token, Write { at: now.utc, intent, events, outbox }));
     }
 
     fn written(&mut self, now: Now, token: Token, receipt: &Receipt) {
-        match self.pending.remove(&token) {
+        let Some((pending, outbox)) = self.pending.remove(&token) else { return };
+        if receipt.is_kept() {
+            self.post(outbox)
+        } else {
+            self.withdraw(outbox)
+        }
+        match pending {
             Some(Pending::Claim(run_id)) => self.claimed(now, run_id, receipt),
             Some(Pending::Key(to, request)) => self.looked_up(now, to, request, receipt),
             Some(Pending::Reply(to, reply)) => {

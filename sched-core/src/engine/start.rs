@@ -11,7 +11,8 @@ use super::{Effect, EngineConfig, Group, Machine, Phase, Schedule};
 use crate::clock::Now;
 use crate::diff::{Change, diff};
 use crate::event::{Event, ScheduleChange};
-use crate::id::{IdSource, RunId, ScheduleName};
+use crate::id::{ChannelName, IdSource, RunId, ScheduleName};
+use crate::notice::{ChannelPolicy, NoticeKind};
 use crate::policy::OnStart;
 use crate::run::{Origin, Outcome, Reason, RunRecord, RunState};
 use crate::spec::{ScheduleSpec, SpecError};
@@ -64,10 +65,14 @@ impl Machine {
             drained: false,
             store_failing: None,
             stepped_back: None,
+            outbox: Default::default(),
             pending: Default::default(),
             next_token: 0,
             effects: Vec::new(),
         };
+        let channels = machine.config.channels.clone();
+        machine.set_channels(now, channels);
+        machine.readopt_outbox(now, snapshot.outbox);
         let mut ahead = snapshot.ahead;
         for row in snapshot.schedules {
             let name = row.name().clone();
@@ -77,6 +82,13 @@ impl Machine {
                 machine.reindex(&name);
             }
         }
+        let failing = |name: &ScheduleName| machine.schedules.get(name).and_then(|schedule| schedule.row.failing_since);
+        let told = snapshot.told.into_iter().filter(|((_, name, kind), at)| match kind {
+            // What was told of before it worked again says nothing of now.
+            NoticeKind::Failed => failing(name).is_some_and(|since| *at >= since),
+            _ => true,
+        });
+        machine.outbox.told = told.collect();
         for run in snapshot.open {
             machine.readopt(now, run);
         }
@@ -260,6 +272,7 @@ impl Machine {
         now: Now,
         wanted: &[ScheduleSpec],
         groups: BTreeMap<String, usize>,
+        channels: BTreeMap<ChannelName, ChannelPolicy>,
         max_concurrent_runs: usize,
         by: &str,
     ) -> Result<Vec<Change>, SpecError> {
@@ -267,6 +280,7 @@ impl Machine {
             spec.validate()?;
         }
         let changes = diff(self.schedules.values().map(|schedule| &schedule.row), wanted);
+        self.set_channels(now, channels);
         self.reconcile(now, wanted, by)?;
         self.config.max_concurrent_runs = max_concurrent_runs;
         // Parked runs look for their place anew.

@@ -8,7 +8,8 @@ use serde_json::Value;
 use super::ScheduleRow;
 use crate::context::PruneRule;
 use crate::event::{Event, Recorded};
-use crate::id::{Fence, NodeId, RunId, ScheduleName, Seq};
+use crate::id::{Fence, NodeId, OutboxId, RunId, ScheduleName, Seq};
+use crate::notice::OutboxRow;
 use crate::query::Hold;
 use crate::run::{Artifact, RangeRecord, Reason, RunRecord, RunState};
 use crate::trigger::TriggerSpec;
@@ -167,11 +168,39 @@ pub enum Intent {
         /// Everything up to here is out.
         seq: Seq,
     },
+    /// Records a try to deliver rows of the outbox, each with the number of its tries.
+    Deliver {
+        /// Which.
+        deliveries: Vec<(OutboxId, u32)>,
+        /// What came of it.
+        tried: Tried,
+        /// When.
+        at: DateTime<Utc>,
+    },
     /// Only the events.
     Note,
 }
 
-/// An intent with the events that tell of it; they are kept only if it applies.
+/// What came of a try to deliver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tried {
+    /// The channel has taken it.
+    Delivered,
+    /// It is tried again.
+    Again {
+        /// Not before this.
+        not_before: DateTime<Utc>,
+        /// What went wrong.
+        error: String,
+    },
+    /// It is given up.
+    Dead {
+        /// What went wrong.
+        error: String,
+    },
+}
+
+/// An intent with the events that tell of it, and whom it is told; they are kept only if it applies.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Write {
     /// When it was decided.
@@ -180,6 +209,8 @@ pub struct Write {
     pub intent: Intent,
     /// What to tell.
     pub events: Vec<Event>,
+    /// What to tell people, through channels; a row that is there already is replaced.
+    pub outbox: Vec<OutboxRow>,
 }
 
 /// What became of one intent.
@@ -204,6 +235,14 @@ pub enum Receipt {
     Ahead(Vec<Ahead>),
     /// The stored facts were not as expected; nothing changed.
     Conflict,
+}
+
+impl Receipt {
+    /// Whether what came with the intent was kept.
+    #[must_use]
+    pub const fn is_kept(&self) -> bool {
+        !matches!(self, Self::Conflict | Self::Existing(_))
+    }
 }
 
 /// What the end of a run brings with it.

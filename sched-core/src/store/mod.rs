@@ -15,12 +15,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::event::Recorded;
-use crate::id::{RunId, ScheduleName, Seq};
-use crate::query::{HistoryFilter, Hold};
+use crate::id::{ChannelName, RunId, ScheduleName, Seq};
+use crate::notice::{NoticeKind, OutboxRow};
+use crate::query::{HistoryFilter, Hold, OutboxFilter};
 use crate::run::{HistoryRow, RangeRecord, RunRecord, RunState};
 use crate::spec::ScheduleSpec;
 
-pub use intent::{Ahead, Committed, Ending, Follow, Health, Intent, PruneCursor, Pruned, Receipt, Write};
+pub use intent::{Ahead, Committed, Ending, Follow, Health, Intent, PruneCursor, Pruned, Receipt, Tried, Write};
 pub use memory::MemoryStore;
 
 /// One schedule as stored.
@@ -91,6 +92,10 @@ pub struct Snapshot {
     pub ahead: std::collections::HashMap<ScheduleName, std::collections::BTreeSet<DateTime<Utc>>>,
     /// Set while dispatching is stopped.
     pub dispatch: Option<Hold>,
+    /// Every row of the outbox that waits, oldest first.
+    pub outbox: Vec<OutboxRow>,
+    /// When each channel last told that a schedule fails, or misses fires.
+    pub told: std::collections::HashMap<(ChannelName, ScheduleName, NoticeKind), DateTime<Utc>>,
 }
 
 /// One recorded disposition, for the audit.
@@ -337,6 +342,11 @@ pub trait Query: Send + Sync {
     /// # Errors
     /// When the store cannot be read.
     fn contradictions(&self) -> Result<Vec<String>, StoreError>;
+    /// Rows of the outbox, newest first.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn outbox(&self, filter: &OutboxFilter) -> Result<Vec<OutboxRow>, StoreError>;
     /// Who stopped dispatching.
     ///
     /// # Errors

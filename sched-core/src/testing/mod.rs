@@ -15,19 +15,21 @@
 mod oblivious;
 mod random;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
+use crate::channel::DeliveryError;
 use crate::clock::{Clock, Now};
 use crate::engine::{
     Assignment, Command, Effect, EngineConfig, Firmness, Input, Machine, Refusal, Reply, ReplyTo, StartOptions,
 };
 use crate::event::{Event, Recorded};
-use crate::id::{Fence, NodeId, RunId};
+use crate::id::{ChannelName, Fence, NodeId, RunId};
 use crate::job::Output;
+use crate::notice::{ChannelPolicy, Content, OutboxRow};
 use crate::query::HistoryFilter;
 use crate::run::{HistoryRow, Outcome};
 use crate::spec::ScheduleSpec;
@@ -71,6 +73,18 @@ impl Clock for VirtualClock {
     }
 }
 
+/// How the bench's channels behave.
+#[derive(Debug, Clone, Default)]
+pub enum Answer {
+    /// They take each message.
+    #[default]
+    Take,
+    /// They refuse each message.
+    Refuse(DeliveryError),
+    /// They never answer.
+    Hang,
+}
+
 /// How the bench's jobs behave.
 type Play = Box<dyn FnMut(&Assignment) -> Option<(Duration, Outcome)> + Send>;
 
@@ -92,6 +106,8 @@ pub struct Bench<S> {
     started: Vec<String>,
     events: Vec<Recorded>,
     answers: Vec<Result<Reply, Refusal>>,
+    sent: Vec<Vec<OutboxRow>>,
+    answer: Answer,
     drained: bool,
 }
 
@@ -115,16 +131,31 @@ impl<S: Store> Bench<S> {
     /// # Panics
     /// When a specification or the store cannot work.
     pub fn start_with(
+        store: S,
+        utc: DateTime<Utc>,
+        specs: &[ScheduleSpec],
+        play: impl FnMut(&Assignment) -> Option<(Duration, Outcome)> + Send + 'static,
+    ) -> Self {
+        Self::start_telling(store, utc, specs, BTreeMap::new(), play)
+    }
+
+    /// As [`Bench::start_with`], with channels.
+    ///
+    /// # Panics
+    /// When a specification or the store cannot work.
+    pub fn start_telling(
         mut store: S,
         utc: DateTime<Utc>,
         specs: &[ScheduleSpec],
+        channels: BTreeMap<ChannelName, ChannelPolicy>,
         play: impl FnMut(&Assignment) -> Option<(Duration, Outcome)> + Send + 'static,
     ) -> Self {
         let clock = VirtualClock::at(utc);
         let config = EngineConfig {
             node: NodeId::from_uuid(uuid::Uuid::from_u128(1)),
             max_concurrent_runs: 64,
-            groups: std::collections::BTreeMap::from([("pair".to_owned(), 2)]),
+            groups: BTreeMap::from([("pair".to_owned(), 2)]),
+            channels,
             seed: utc.timestamp_micros().unsigned_abs(),
         };
         let snapshot = store.load().unwrap_or_else(|error| panic!("the store cannot be loaded: {error}"));
@@ -140,6 +171,8 @@ impl<S: Store> Bench<S> {
             started: Vec::new(),
             events: Vec::new(),
             answers: Vec::new(),
+            sent: Vec::new(),
+            answer: Answer::Take,
             drained: false,
         };
         bench.perform(effects);
@@ -206,6 +239,25 @@ impl<S: Store> Bench<S> {
     /// Dies here: what is durable stays, nothing else.
     pub fn crash(self) -> S {
         self.store
+    }
+
+    /// Says how channels answer from now on.
+    pub fn channels_answer(&mut self, answer: Answer) {
+        self.answer = answer;
+    }
+
+    /// The messages handed to channels since the last time, each as its channel and what it tells.
+    pub fn take_sent(&mut self) -> Vec<String> {
+        let text = |row: OutboxRow| match row.content {
+            Content::Notice(notice) => format!("{} {}", notice.kind, notice.message),
+            Content::Letter(letter) => letter.subject,
+        };
+        let message = |rows: Vec<OutboxRow>| {
+            let channel = rows.first().map(|row| row.channel.to_string()).unwrap_or_default();
+            let told: Vec<String> = rows.into_iter().map(text).collect();
+            format!("{channel}: {}", told.join(" | "))
+        };
+        self.sent.drain(..).map(message).collect()
     }
 
     /// Each attempt that started: its schedule, then its nominal time or its origin.
@@ -282,6 +334,15 @@ impl<S: Store> Bench<S> {
                 }
                 Effect::Start(assignment) => self.begin(&assignment),
                 Effect::Stop(run_id, firmness) => self.stop(run_id, firmness),
+                Effect::Deliver(channel, rows) => {
+                    self.sent.push(rows);
+                    let result = match self.answer.clone() {
+                        Answer::Take => Ok(()),
+                        Answer::Refuse(error) => Err(error),
+                        Answer::Hang => continue,
+                    };
+                    effects.extend(self.machine.step(self.clock.now(), Input::Delivered(channel, result)));
+                }
                 Effect::Reply(_, answer) => self.answers.push(answer),
                 Effect::Drained => self.drained = true,
             }

@@ -62,6 +62,7 @@ fn given_no_free_place_for_longer_than_the_window_then_the_run_is_missed_and_nev
     let Ok(Reply::Changed(_)) = bench.command(Command::Apply {
         schedules: specs.to_vec(),
         groups: [("pair".to_owned(), 2)].into(),
+        channels: Default::default(),
         max_concurrent_runs: 1,
         by: "t".into(),
     }) else {

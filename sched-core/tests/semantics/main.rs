@@ -10,6 +10,7 @@ mod chains;
 mod clock;
 mod field;
 mod lateness;
+mod notify;
 mod policies;
 mod queue;
 mod reconcile;

@@ -55,7 +55,13 @@ fn given_a_store_that_is_slow_then_only_so_many_fires_are_planned_ahead_of_it_an
         utc: at("2026-01-01T00:59:00Z") + Duration::from_secs(seconds),
         mono: Duration::from_secs(seconds),
     };
-    let config = EngineConfig { node: NodeId::random(), max_concurrent_runs: 64, groups: Default::default(), seed: 1 };
+    let config = EngineConfig {
+        node: NodeId::random(),
+        max_concurrent_runs: 64,
+        groups: Default::default(),
+        channels: Default::default(),
+        seed: 1,
+    };
     let (mut machine, first) =
         Machine::start(config, now(0), store.load().unwrap(), &specs, StartOptions::default()).unwrap();
     for (_, write) in first.into_iter().filter_map(write_of) {

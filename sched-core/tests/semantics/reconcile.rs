@@ -15,7 +15,13 @@ pub(crate) fn apply(
 ) -> Result<Vec<(String, ChangeKind)>, Refusal> {
     let groups = BTreeMap::from([("pair".to_owned(), pair)]);
     let schedules = schedules.to_vec();
-    match bench.command(Command::Apply { schedules, groups, max_concurrent_runs: 64, by: "ann".into() })? {
+    match bench.command(Command::Apply {
+        schedules,
+        groups,
+        channels: Default::default(),
+        max_concurrent_runs: 64,
+        by: "ann".into(),
+    })? {
         Reply::Changed(changes) => {
             Ok(changes.into_iter().map(|change| (change.schedule.to_string(), change.kind)).collect())
         }

@@ -49,7 +49,13 @@ impl Slow {
 
 #[test]
 fn given_a_run_whose_claim_is_not_durable_yet_when_a_shutdown_begins_then_it_loses_no_attempt_either() {
-    let config = EngineConfig { node: NodeId::random(), max_concurrent_runs: 8, groups: Default::default(), seed: 1 };
+    let config = EngineConfig {
+        node: NodeId::random(),
+        max_concurrent_runs: 8,
+        groups: Default::default(),
+        channels: Default::default(),
+        seed: 1,
+    };
     let now = Now { utc: at("2026-01-01T00:30:00Z"), mono: SECOND };
     let mut store = MemoryStore::new();
     let specs = [every("h", HOUR).with_retry(once_only())];

@@ -64,8 +64,13 @@ fn given_always_then_each_start_runs_it_but_not_the_restart_of_a_crashed_engine(
     bench.advance(MINUTE);
     assert_eq!(bench.started(), ["clean startup"]);
     let mut store = bench.crash();
-    let config =
-        || EngineConfig { node: NodeId::random(), max_concurrent_runs: 8, groups: Default::default(), seed: 1 };
+    let config = || EngineConfig {
+        node: NodeId::random(),
+        max_concurrent_runs: 8,
+        groups: Default::default(),
+        channels: Default::default(),
+        seed: 1,
+    };
     let now = Now { utc: at("2026-01-01T00:30:00Z"), mono: Duration::from_secs(1) };
     let mut asked = |supervised_restart| {
         let options = StartOptions { supervised_restart };
@@ -80,7 +85,13 @@ fn given_a_reload_then_nothing_runs_because_of_it() {
     let mut bench = Bench::start_with(MemoryStore::new(), at("2026-01-01T00:10:00Z"), &[spec()], |_| ok(MINUTE));
     bench.advance(5 * MINUTE);
     let schedules = vec![spec(), every("new", HOUR).with_on_start(OnStart::Always)];
-    let apply = Command::Apply { schedules, groups: Default::default(), max_concurrent_runs: 64, by: "t".into() };
+    let apply = Command::Apply {
+        schedules,
+        groups: Default::default(),
+        channels: Default::default(),
+        max_concurrent_runs: 64,
+        by: "t".into(),
+    };
     bench.command(apply).unwrap();
     bench.advance(5 * MINUTE);
     assert_eq!(bench.started(), ["clean startup"]);

@@ -12,11 +12,12 @@ use serde_json::Value;
 
 use super::{
     Admin, Ahead, Committed, Ending, Health, Intent, Pruned, PrunedFires, Query, Receipt, ScheduleRow, Snapshot, Store,
-    StoreError, VersionRow, Write,
+    StoreError, Tried, VersionRow, Write,
 };
 use crate::context::PruneRule;
 use crate::event::Recorded;
-use crate::id::{Fence, RangeId, RunId, ScheduleName, Seq};
+use crate::id::{Fence, OutboxId, RangeId, RunId, ScheduleName, Seq};
+use crate::notice::{NoticeKind, OutboxRow, OutboxState};
 use crate::query::Hold;
 use crate::run::{Origin, RangeRecord, RunRecord, RunState};
 
@@ -42,6 +43,7 @@ struct Inner {
     dispatch: Option<Hold>,
     pruned_before: Option<DateTime<Utc>>,
     pruned: HashMap<ScheduleName, PrunedFires>,
+    outbox: BTreeMap<OutboxId, OutboxRow>,
     fence: u64,
 }
 
@@ -68,7 +70,10 @@ impl Inner {
         let mut committed = Committed::default();
         for write in writes {
             let receipt = self.apply(&write.intent);
-            if !matches!(receipt, Receipt::Conflict | Receipt::Existing(_)) {
+            if receipt.is_kept() {
+                for row in &write.outbox {
+                    self.outbox.insert(row.id, row.clone());
+                }
                 for event in &write.events {
                     self.last_seq = Seq(self.last_seq.0 + 1);
                     let seq = Some(self.last_seq);
@@ -213,6 +218,24 @@ impl Inner {
                 self.marks.insert(sink.clone(), *seq);
                 Receipt::Applied
             }
+            Intent::Deliver { deliveries, tried, at } => {
+                for (id, attempt) in deliveries {
+                    if let Some(row) = self.outbox.get_mut(id) {
+                        row.attempt = *attempt;
+                        match tried {
+                            Tried::Delivered => (row.state, row.error) = (OutboxState::Delivered, None),
+                            Tried::Again { not_before, error } => {
+                                (row.not_before, row.error) = (*not_before, Some(error.clone()));
+                            }
+                            Tried::Dead { error } => {
+                                (row.state, row.error) = (OutboxState::Dead, Some(error.clone()));
+                            }
+                        }
+                        row.ended_at = (row.state != OutboxState::Waiting).then_some(*at);
+                    }
+                }
+                Receipt::Applied
+            }
             Intent::Note => Receipt::Applied,
         }
     }
@@ -311,6 +334,7 @@ impl Inner {
             for id in &ranges {
                 self.ranges.remove(id);
             }
+            self.outbox.retain(|_, row| row.ended_at.is_none_or(|at| at >= rule.before));
             while self.events.len() > 1 && self.events.front().is_some_and(|event| event.ts < rule.before) {
                 self.events.pop_front();
             }
@@ -340,6 +364,13 @@ impl Store for MemoryStore {
             dispatch: inner.dispatch.clone(),
             ..Snapshot::default()
         };
+        snapshot.outbox = inner.outbox.values().filter(|row| row.state == OutboxState::Waiting).cloned().collect();
+        for row in inner.outbox.values().filter(|row| matches!(row.kind, NoticeKind::Failed | NoticeKind::Missed)) {
+            if let Some(schedule) = &row.schedule {
+                let told = snapshot.told.entry((row.channel.clone(), schedule.clone(), row.kind)).or_insert(row.at);
+                *told = row.at.max(*told);
+            }
+        }
         for run in inner.runs.values().filter(|run| !run.state.is_final()) {
             snapshot.open.push(run.clone());
         }

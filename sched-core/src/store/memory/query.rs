@@ -7,7 +7,8 @@ use super::super::{Disposition, EndedRun, PrunedFires, Query, ScheduleRow, Span,
 use super::MemoryStore;
 use crate::event::Recorded;
 use crate::id::{RunId, ScheduleName, Seq};
-use crate::query::{HistoryFilter, Hold};
+use crate::notice::OutboxRow;
+use crate::query::{HistoryFilter, Hold, OutboxFilter};
 use crate::run::{HistoryRow, Origin, RangeRecord, RunRecord};
 
 impl Query for MemoryStore {
@@ -145,6 +146,14 @@ impl Query for MemoryStore {
             inner.runs.get(run_id).is_none_or(|run| run.schedule != *name || run.nominal_at != Some(*at))
         });
         Ok(wrong.map(|((name, at), _)| format!("the fire of {name} at {at} names a run that is not its own")).collect())
+    }
+
+    fn outbox(&self, filter: &OutboxFilter) -> Result<Vec<OutboxRow>, StoreError> {
+        let inner = self.lock();
+        let rows = inner.outbox.values().rev();
+        let rows = rows.filter(|row| filter.state.is_none_or(|state| row.state == state));
+        let rows = rows.filter(|row| filter.after.is_none_or(|after| row.id < after));
+        Ok(rows.take(filter.limit as usize).cloned().collect())
     }
 
     fn dispatch(&self) -> Result<Option<Hold>, StoreError> {

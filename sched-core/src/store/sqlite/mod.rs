@@ -5,6 +5,7 @@
 
 mod copy;
 mod lock;
+mod outbox;
 #[cfg(test)]
 mod plans;
 mod prune;
@@ -103,7 +104,10 @@ fn apply_all(tx: &mut Transaction<'_>, writes: &[Write], apart: bool) -> rusqlit
     let mut committed = Committed::default();
     for write in writes {
         let receipt = if apart { apply_apart(tx, write)? } else { write::apply(tx, &write.intent)? };
-        if !matches!(receipt, Receipt::Conflict | Receipt::Existing(_)) {
+        if receipt.is_kept() {
+            for row in &write.outbox {
+                outbox::put(tx, row)?;
+            }
             for event in &write.events {
                 let seq = Seq(write::append_event(tx, write.at, event)?);
                 committed.events.push(Recorded { ts: write.at, event: event.clone(), seq: Some(seq) });
@@ -336,6 +340,9 @@ impl Query for SqliteReader {
     }
     fn contradictions(&self) -> Result<Vec<String>, StoreError> {
         self.with(query::contradictions)
+    }
+    fn outbox(&self, filter: &crate::OutboxFilter) -> Result<Vec<crate::OutboxRow>, StoreError> {
+        self.with(|conn| outbox::list(conn, filter))
     }
     fn dispatch(&self) -> Result<Option<crate::Hold>, StoreError> {
         self.with(query::dispatch)

@@ -50,6 +50,7 @@ pub(super) fn prune(tx: &Connection, rule: &PruneRule, from: Option<PruneCursor>
     }
     if !rule.dry_run {
         events(tx, rule)?;
+        super::outbox::prune(tx, rule.before, PIECE)?;
         if pruned.runs + pruned.ranges > 0 {
             put_fact(tx, "pruned_before", &rule.before.timestamp_micros().to_string())?;
         }

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use serde_json::Value;
 
 use super::super::{Disposition, EndedRun, PrunedFires, ScheduleRow, Snapshot, Span, VersionRow};
+use super::outbox;
 use super::rows::{self, Id, Json, Micros, RANGE_COLUMNS, RUN_COLUMNS};
 use crate::event::{Event, Recorded};
 use crate::id::{RunId, ScheduleName, Seq};
@@ -39,7 +40,8 @@ pub(super) fn snapshot(conn: &Connection) -> Result<Snapshot> {
             ahead.entry(name).or_default().insert(rows::at(row, "nominal_at")?);
         }
     }
-    Ok(Snapshot { schedules, open, recent, ahead, dispatch: dispatch(conn)? })
+    let (outbox, told) = (outbox::waiting(conn)?, outbox::told(conn)?);
+    Ok(Snapshot { schedules, open, recent, ahead, dispatch: dispatch(conn)?, outbox, told })
 }
 
 pub(super) fn schedules(conn: &Connection) -> Result<Vec<ScheduleRow>> {

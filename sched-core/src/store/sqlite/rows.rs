@@ -1,5 +1,6 @@
 //! Between Rust values and columns.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -11,6 +12,7 @@ use uuid::Uuid;
 
 use super::super::{ScheduleRow, VersionRow};
 use crate::id::{Fence, NodeId, RangeId, RunId};
+use crate::notice::{NoticeKind, OutboxState};
 use crate::run::{Origin, RangeRecord, Reason, RunRecord, RunState};
 use crate::spec::ScheduleSpec;
 
@@ -77,7 +79,7 @@ macro_rules! word_columns {
     )* };
 }
 
-word_columns!(RunState, Origin, Reason);
+word_columns!(RunState, Origin, Reason, NoticeKind, OutboxState);
 
 pub(super) fn at(row: &Row<'_>, column: &str) -> rusqlite::Result<DateTime<Utc>> {
     row.get::<_, Micros>(column).map(|at| at.0)
@@ -162,8 +164,18 @@ pub(super) fn version(row: &Row<'_>) -> rusqlite::Result<VersionRow> {
     })
 }
 
-fn name(row: &Row<'_>, column: &str) -> rusqlite::Result<crate::ScheduleName> {
-    let text: String = row.get(column)?;
+pub(super) fn name<T: FromStr<Err = crate::InvalidName>>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
+    parse(&row.get::<_, String>(column)?)
+}
+
+pub(super) fn maybe_name<T: FromStr<Err = crate::InvalidName>>(
+    row: &Row<'_>,
+    column: &str,
+) -> rusqlite::Result<Option<T>> {
+    row.get::<_, Option<String>>(column)?.map(|text| parse(&text)).transpose()
+}
+
+fn parse<T: FromStr<Err = crate::InvalidName>>(text: &str) -> rusqlite::Result<T> {
     text.parse().map_err(|error: crate::InvalidName| {
         rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
     })

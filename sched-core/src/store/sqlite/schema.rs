@@ -9,8 +9,12 @@ use super::failure;
 use super::watch::beside;
 
 /// Each entry brings the schema from its index to the next version.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema/001.sql"), include_str!("schema/002.sql"), include_str!("schema/003.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/001.sql"),
+    include_str!("schema/002.sql"),
+    include_str!("schema/003.sql"),
+    include_str!("schema/004.sql"),
+];
 
 /// Marks the file as ours ("SCHD").
 const APPLICATION_ID: i64 = 0x5343_4844;

@@ -134,6 +134,10 @@ pub(super) fn apply(tx: &Connection, intent: &Intent) -> Result<Receipt> {
             .execute(params![sink, seq.0])?;
             Ok(Receipt::Applied)
         }
+        Intent::Deliver { deliveries, tried, at } => {
+            super::outbox::tried(tx, deliveries, tried, *at)?;
+            Ok(Receipt::Applied)
+        }
         Intent::Note => Ok(Receipt::Applied),
     }
 }

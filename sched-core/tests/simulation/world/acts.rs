@@ -109,7 +109,8 @@ impl<S: Store> World<S> {
     pub(super) fn apply(&mut self) {
         let groups = BTreeMap::from([("pair".to_owned(), PAIR)]);
         let (schedules, by) = (self.specs(), "world".to_owned());
-        self.command(Asked::Other, Command::Apply { schedules, groups, max_concurrent_runs: PLACES, by });
+        let channels = BTreeMap::new();
+        self.command(Asked::Other, Command::Apply { schedules, groups, channels, max_concurrent_runs: PLACES, by });
     }
 
     pub(super) fn past(&self, name: &str, hours: u64) -> Option<BackfillRequest> {

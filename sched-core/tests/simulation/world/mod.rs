@@ -302,6 +302,7 @@ impl<S: Store> World<S> {
             node: NodeId::from_uuid(uuid::Uuid::from_u128(self.lives.into())),
             max_concurrent_runs: PLACES,
             groups: BTreeMap::from([("pair".to_owned(), PAIR)]),
+            channels: BTreeMap::new(),
             seed: self.scenario.seed ^ (self.lives << 40),
         };
         (self.told, self.draining, self.drained) = (false, false, false);
@@ -355,6 +356,7 @@ impl<S: Store> World<S> {
                 Effect::Write(token, write) => self.queue.push((token, write)),
                 Effect::Start(assignment) => self.start(assignment),
                 Effect::Stop(run_id, firmness) => self.stop(run_id, firmness),
+                Effect::Deliver(channel, _) => panic!("nobody is told through {channel}"),
                 Effect::Reply(to, answer) => self.answered(to, &answer),
                 Effect::Drained => self.drained = true,
             }

@@ -4,8 +4,8 @@
 
 mod brief;
 mod command;
-mod fetch;
 mod history;
+mod http;
 mod http_call;
 mod page;
 mod report;

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::JobEnv;
-use crate::fetch::{client, explain};
 use crate::history::since;
+use crate::http::{Marks, Request};
 
 /// Parameters of `self_heal`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -109,22 +109,16 @@ struct Health {
 }
 
 #[expect(clippy::disallowed_methods, reason = "measures how long an answer took, decides nothing")]
-async fn check(url: String, target: String, limit: Duration) -> Health {
+async fn check(url: String, env: Arc<JobEnv>, marks: Marks, limit: Duration) -> Health {
     let begun = Instant::now();
-    let ask = async { client()?.get(&target).send().await.map_err(|error| explain(&error)) };
-    let answer = tokio::time::timeout(limit, ask).await;
+    let answer = Request { timeout: limit, ..Request::to(url.clone()) }.send(&env, &marks).await;
     let ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
     match answer {
-        Ok(Ok(response)) => {
-            let status = response.status();
-            let error = (!status.is_success()).then(|| format!("answered {status}"));
-            Health { url, ok: error.is_none(), status: Some(status.as_u16()), error, ms }
+        Ok(answer) => {
+            let error = (!answer.status.is_success()).then(|| format!("answered {}", answer.status));
+            Health { url, ok: error.is_none(), status: Some(answer.status.as_u16()), error, ms }
         }
-        Ok(Err(error)) => Health { url, ok: false, status: None, error: Some(error), ms },
-        Err(_) => {
-            let error = Some(format!("no answer within {}s", limit.as_secs_f64()));
-            Health { url, ok: false, status: None, error, ms }
-        }
+        Err(failure) => Health { url, ok: false, status: None, error: Some(failure.message), ms },
     }
 }
 
@@ -132,7 +126,7 @@ impl SelfHeal {
     async fn health(&self, ctx: &RunContext) -> Vec<Health> {
         let mut checks = JoinSet::new();
         for (index, url) in self.params.health_urls.iter().enumerate() {
-            let check = check(url.clone(), self.env.url(url), self.params.timeout);
+            let check = check(url.clone(), self.env.clone(), Marks::of(ctx), self.params.timeout);
             checks.spawn(async move { (index, check.await) });
         }
         let mut done = BTreeMap::new();

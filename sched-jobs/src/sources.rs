@@ -13,8 +13,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::fetch::{ANSWER_LIMIT, body, client, explain};
+use crate::http::{Marks, Request};
 use crate::{JobEnv, secret};
+
+/// Files are read up to here.
+const ANSWER_LIMIT: usize = 1024 * 1024;
 
 /// One configured source.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -73,9 +76,9 @@ impl Source {
         (!reference).then(|| format!("source `{}`: bearer is \"env:NAME\" or \"file:PATH\"", self.name))
     }
 
-    async fn read(&self, env: &JobEnv) -> Result<Value, String> {
+    async fn read(&self, env: &JobEnv, marks: &Marks) -> Result<Value, String> {
         let bytes = match (&self.url, &self.file) {
-            (Some(url), _) => self.get(env, &env.url(url)).await?,
+            (Some(url), _) => self.get(env, url, marks).await?,
             (None, Some(path)) => {
                 let path = env.path(path);
                 tokio::fs::read(&path).await.map_err(|error| format!("{}: {error}", path.display()))?
@@ -92,17 +95,13 @@ impl Source {
         }
     }
 
-    async fn get(&self, env: &JobEnv, url: &str) -> Result<Vec<u8>, String> {
-        let mut request = client()?.get(url);
-        if let Some(reference) = &self.bearer {
-            request = request.bearer_auth(secret::resolve(reference, &env.base_dir)?);
+    async fn get(&self, env: &JobEnv, url: &str, marks: &Marks) -> Result<Vec<u8>, String> {
+        let request = Request { bearer: self.bearer.clone(), timeout: self.timeout, ..Request::to(url) };
+        let answer = request.send(env, marks).await.map_err(|failure| failure.message)?;
+        if !answer.status.is_success() {
+            return Err(format!("answered {}", answer.status));
         }
-        let response = request.send().await.map_err(|error| explain(&error))?;
-        if !response.status().is_success() {
-            return Err(format!("answered {}", response.status()));
-        }
-        let (bytes, more) = body(response, ANSWER_LIMIT).await.map_err(|error| explain(&error))?;
-        if more { Err(format!("more than {ANSWER_LIMIT} bytes")) } else { Ok(bytes) }
+        answer.whole().map(<[u8]>::to_vec)
     }
 }
 
@@ -110,11 +109,11 @@ impl Source {
 pub(crate) async fn read_all(ctx: &RunContext, env: &Arc<JobEnv>, sources: &[Source]) -> Vec<Reading> {
     let mut tasks = JoinSet::new();
     for (index, source) in sources.iter().cloned().enumerate() {
-        let (env, cancelled) = (env.clone(), ctx.clone());
+        let (env, cancelled, marks) = (env.clone(), ctx.clone(), Marks::of(ctx));
         tasks.spawn(async move {
             let limit = source.timeout;
             let read = tokio::select! {
-                read = tokio::time::timeout(limit, source.read(&env)) => read
+                read = tokio::time::timeout(limit, source.read(&env, &marks)) => read
                     .unwrap_or_else(|_| Err(format!("no answer within {}s", limit.as_secs_f64()))),
                 () = cancelled.cancelled() => Err("cancelled".to_owned()),
             };

@@ -1,0 +1,24 @@
+//! HTTP as every kind speaks it: rustls, few redirects, bounded answers, secrets that stay with their origin, and a guard
+//! of addresses that looks at what is connected to.
+//!
+//! Must not know: what an answer means to a kind.
+
+mod answer;
+mod client;
+mod guard;
+mod hop;
+mod request;
+mod size;
+
+pub(crate) use answer::{Answer, Failure};
+pub(crate) use request::{Basic, Marks, Network, Request, get, half_a_minute};
+
+use sched_core::{JobError, RunContext};
+
+/// Does something unless the run is told to stop first.
+pub(crate) async fn unless_cancelled<T>(ctx: &RunContext, work: impl Future<Output = T>) -> Result<T, JobError> {
+    tokio::select! {
+        done = work => Ok(done),
+        () = ctx.cancelled() => Err(JobError::new("cancelled")),
+    }
+}

@@ -12,10 +12,9 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use chrono::Utc;
 use sched_core::{
-    ChannelName, DeliveryError, Letter, MemoryStore, OutboxFilter, OutboxState, ParamError, ReadyChannel, Registry,
-    RunState, ScheduleSpec, Scheduler, TriggerRequest, TriggerSpec,
+    ChannelName, Clock as _, DeliveryError, Letter, MemoryStore, OutboxFilter, OutboxState, ParamError, ReadyChannel,
+    Registry, RunState, ScheduleSpec, Scheduler, SystemClock, TriggerRequest, TriggerSpec,
 };
 use sched_jobs::{JobEnv, register_all};
 use serde_json::{Value, json};
@@ -45,21 +44,21 @@ impl Place {
         Self { folder, registry }
     }
 
-    fn build(&self, kind: &str, params: Value) -> Result<ReadyChannel, ParamError> {
+    fn build(&self, kind: &str, params: &Value) -> Result<ReadyChannel, ParamError> {
         let channel = self.registry.channel_kind(kind).unwrap().build(params.as_object().unwrap())?;
         Ok(ReadyChannel { policy: channel.policy(), channel })
     }
 
-    fn channel(&self, kind: &str, params: Value) -> ReadyChannel {
+    fn channel(&self, kind: &str, params: &Value) -> ReadyChannel {
         self.build(kind, params).unwrap()
     }
 
-    async fn test(&self, kind: &str, params: Value) -> Result<(), DeliveryError> {
-        self.channel(kind, params).test(&name("ops"), Utc::now()).await
+    async fn test(&self, kind: &str, params: &Value) -> Result<(), DeliveryError> {
+        self.channel(kind, params).test(&name("ops"), SystemClock::new().now().utc).await
     }
 }
 
-fn mail(server: &Smtp, more: Value) -> Value {
+fn mail(server: &Smtp, more: &Value) -> Value {
     let mut params = json!({
         "host": "localhost",
         "port": server.port,
@@ -78,7 +77,7 @@ async fn mail_goes_out_over_tls_after_a_login_and_nothing_is_said_in_the_clear()
     for (manner, security) in [(Manner::Starttls, "starttls"), (Manner::Tls, "tls")] {
         let server = Smtp::start(manner);
         let place = Place::new(&server.authority);
-        place.test("email", mail(&server, json!({ "security": security }))).await.unwrap();
+        place.test("email", &mail(&server, &json!({ "security": security }))).await.unwrap();
         let heard = server.heard.lock().unwrap();
         assert!(heard.clear.iter().all(|line| line.starts_with("EHLO") || line == "STARTTLS"), "{:?}", heard.clear);
         let login = format!("AUTH PLAIN {}", BASE64.encode("\0sched\0open sesame"));
@@ -101,11 +100,11 @@ async fn mail_goes_out_over_tls_after_a_login_and_nothing_is_said_in_the_clear()
 async fn a_server_that_is_not_the_one_meant_or_offers_no_tls_gets_nothing() {
     let server = Smtp::start(Manner::Starttls);
     let stranger = Place::new(&Smtp::start(Manner::Tls).authority);
-    let error = stranger.test("email", mail(&server, json!({}))).await.unwrap_err();
+    let error = stranger.test("email", &mail(&server, &json!({}))).await.unwrap_err();
     assert!(!error.is_permanent() && error.to_string().contains("certificate"), "{error}");
     let server = Smtp::start(Manner::Plain);
     let place = Place::new(&server.authority);
-    let error = place.test("email", mail(&server, json!({}))).await.unwrap_err();
+    let error = place.test("email", &mail(&server, &json!({}))).await.unwrap_err();
     assert!(error.to_string().contains("STARTTLS"), "{error}");
     let heard = server.heard.lock().unwrap();
     assert!(heard.letters.is_empty() && !heard.clear.iter().any(|line| line.starts_with("AUTH")), "{:?}", heard.clear);
@@ -115,20 +114,20 @@ async fn a_server_that_is_not_the_one_meant_or_offers_no_tls_gets_nothing() {
 async fn a_wrong_login_may_be_put_right_and_an_unknown_recipient_may_not() {
     let server = Smtp::start(Manner::WrongLogin);
     let place = Place::new(&server.authority);
-    let error = place.test("email", mail(&server, json!({}))).await.unwrap_err();
+    let error = place.test("email", &mail(&server, &json!({}))).await.unwrap_err();
     assert!(!error.is_permanent() && error.to_string().contains("wrong"), "{error}");
     assert!(!error.to_string().contains("sesame"));
     let server = Smtp::start(Manner::KnowsNobody);
     let params =
         json!({ "host": "127.0.0.1", "port": server.port, "security": "none", "from": "a@b.c", "to": ["x@y.z"] });
-    let error = place.test("email", params).await.unwrap_err();
+    let error = place.test("email", &params).await.unwrap_err();
     assert!(error.is_permanent() && error.to_string().contains("no such user"), "{error}");
 }
 
 #[test]
 fn what_cannot_work_is_refused_before_it_is_needed() {
     let place = Place::new("x");
-    let refused = |kind: &str, params: Value| place.build(kind, params).unwrap_err().to_string();
+    let refused = |kind: &str, params: Value| place.build(kind, &params).unwrap_err().to_string();
     let with = |more: Value| {
         let mut params = json!({ "host": "mail.example.com", "from": "a@b.c", "to": ["x@y.z"] });
         params.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -150,7 +149,7 @@ fn what_cannot_work_is_refused_before_it_is_needed() {
 async fn a_webhook_is_signed_and_says_which_message_it_is() {
     let (address, asked) = answers("200 OK", "");
     let place = Place::new("x");
-    place.test("webhook", json!({ "url": format!("http://{address}/in"), "secret": "file:secret" })).await.unwrap();
+    place.test("webhook", &json!({ "url": format!("http://{address}/in"), "secret": "file:secret" })).await.unwrap();
     let request = asked.lock().unwrap()[0].clone();
     let body = request.split_once("\r\n\r\n").unwrap().1;
     let [id, time, signature] =
@@ -171,13 +170,13 @@ async fn refusals_say_what_the_other_side_said_and_which_of_them_are_for_good() 
     let place = Place::new("x");
     let post = |address: String| json!({ "url": format!("http://{address}/") });
     let (bad, _) = answers("400 Bad Request", "invalid_payload");
-    let error = place.test("slack", post(bad)).await.unwrap_err();
+    let error = place.test("slack", &post(bad)).await.unwrap_err();
     assert_eq!((error.is_permanent(), error.to_string().as_str()), (true, "answered 400 Bad Request: invalid_payload"));
     let (gone, _) = answers("404 Not Found", "<html>no</html>");
-    let error = place.test("slack", post(gone)).await.unwrap_err();
+    let error = place.test("slack", &post(gone)).await.unwrap_err();
     assert_eq!((error.is_permanent(), error.to_string().as_str()), (false, "answered 404 Not Found"));
     let (busy, _) = server(|stream, _, _| say(stream, "429 Too Many\r\nretry-after: 30", "slow down"));
-    let error = place.test("slack", post(busy)).await.unwrap_err();
+    let error = place.test("slack", &post(busy)).await.unwrap_err();
     assert_eq!((error.is_permanent(), error.wait()), (false, Some(Duration::from_secs(30))));
 }
 
@@ -222,8 +221,8 @@ async fn a_failed_run_reaches_people_with_what_it_printed_last_and_how_to_go_on(
     let mail_server = Smtp::start(Manner::Starttls);
     let place = Place::new(&mail_server.authority);
     let (chat, chatted) = answers("200 OK", "ok");
-    let mut email = place.channel("email", mail(&mail_server, json!({})));
-    let mut slack = place.channel("slack", json!({ "url": format!("http://{chat}/"), "mention": "<!here>" }));
+    let mut email = place.channel("email", &mail(&mail_server, &json!({})));
+    let mut slack = place.channel("slack", &json!({ "url": format!("http://{chat}/"), "mention": "<!here>" }));
     (email.policy.group, slack.policy.group) = (Duration::ZERO, Duration::ZERO);
     let backup = json!({ "argv": ["seq 1 40; echo 'disk <full> & ```'; exit 3"], "shell": true });
     let scheduler = scheduler(&place, &[("mail", email), ("chat", slack)], &[("backup", backup)]);
@@ -254,7 +253,7 @@ async fn a_failed_run_reaches_people_with_what_it_printed_last_and_how_to_go_on(
 async fn a_dead_mans_switch_hears_of_start_and_end_of_each_run_in_order() {
     let (address, asked) = answers("200 OK", "OK");
     let place = Place::new("x");
-    let ping = place.channel("ping", json!({ "url": format!("http://{address}/key/{{schedule}}") }));
+    let ping = place.channel("ping", &json!({ "url": format!("http://{address}/key/{{schedule}}") }));
     let commands = [("good", json!({ "argv": ["true"] })), ("bad", json!({ "argv": ["false"] }))];
     let scheduler = scheduler(&place, &[("watch", ping)], &commands);
     let good = run(&scheduler, "good").await.run_id;
@@ -272,15 +271,15 @@ async fn a_letter_is_sent_as_it_was_written() {
     let place = Place::new(&server.authority);
     let scheduler = scheduler(
         &place,
-        &[("mail", place.channel("email", mail(&server, json!({}))))],
+        &[("mail", place.channel("email", &mail(&server, &json!({}))))],
         &[("brief", json!({ "argv": ["true"] }))],
     );
     let letter = Letter { subject: "The day: ä".into(), text: "# Good".into(), html: Some("<h1>Good</h1>".into()) };
     let handle = Arc::new(scheduler.handle().clone());
     handle.send(vec![name("mail")], "brief".parse().unwrap(), letter).await.unwrap();
     delivered(&scheduler, 1).await;
-    let heard = server.heard.lock().unwrap();
-    assert!(heard.letters[0].contains("# Good") && heard.letters[0].contains("<h1>Good</h1>"), "{}", heard.letters[0]);
+    let sent = server.heard.lock().unwrap().letters[0].clone();
+    assert!(sent.contains("# Good") && sent.contains("<h1>Good</h1>"), "{sent}");
     let long = Letter { subject: "x".into(), text: "x".repeat(2 << 20), html: None };
     let error = handle.send(vec![name("mail")], "brief".parse().unwrap(), long).await.unwrap_err();
     assert!(error.to_string().contains("more than 1048576"), "{error}");

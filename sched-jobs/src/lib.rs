@@ -12,6 +12,7 @@ mod report;
 mod retention;
 mod secret;
 mod self_heal;
+mod size;
 mod sources;
 
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@
 mod world;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use sched_core::{Registry, RunState};
 use sched_jobs::{JobEnv, register_all};
 use serde_json::{Value, json};
 
-use self::world::{World, answers, header, say, server, tls_server};
+use self::world::{World, answers, babbler, header, say, server, tls_server};
 
 fn call(address: &str, mut rest: Value) -> Value {
     rest["url"] = json!(format!("http://{address}/"));
@@ -280,15 +280,7 @@ fn tunnels_to(target: String) -> String {
 async fn tls_is_trusted_only_when_it_is_whole_and_known() {
     let (known, authority) = tls_server((2100, 1, 1));
     let (expired, old_authority) = tls_server((2021, 1, 1));
-    let garbage = TcpListener::bind("127.0.0.1:0").unwrap();
-    let broken = garbage.local_addr().unwrap().to_string();
-    std::thread::spawn(move || {
-        for stream in garbage.incoming() {
-            let mut stream = stream.unwrap();
-            let _ = stream.read(&mut [0; 1024]);
-            let _ = stream.write_all(b"SSH-2.0-none of this\r\n");
-        }
-    });
+    let broken = babbler();
     let proxy = format!("http://{}", tunnels_to(known.clone()));
     let tls = |address: &str, network: Value| json!({ "url": format!("https://{address}/"), "network": network });
     let other_name = known.replace("localhost", "127.0.0.1");

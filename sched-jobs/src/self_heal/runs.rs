@@ -74,6 +74,8 @@ pub(super) fn sick(rows: &[HistoryRow], own: &ScheduleName) -> Vec<Sick> {
             let at = run.finished_at.unwrap_or(run.queued_at);
             Some(Ill::Failed { run_id: run.run_id, retries: retries(run), at, error: run.error.clone() })
         }
+        // It waited for a free place until its window had passed.
+        HistoryRow::Run(run) if run.state == RunState::Missed => Some(Ill::Missed { at: run.nominal_at?, count: 1 }),
         HistoryRow::Range(range) if range.state == RunState::Missed => {
             Some(Ill::Missed { at: range.until, count: range.count })
         }
@@ -122,7 +124,125 @@ pub(super) fn stuck<'a>(
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use sched_core::{Fence, RangeRecord};
+    use serde_json::{Value, json};
+
     use super::*;
+
+    fn at(minute: u32) -> DateTime<Utc> {
+        DateTime::<Utc>::UNIX_EPOCH + TimeDelta::minutes(i64::from(minute))
+    }
+
+    fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(minute: u32) -> T {
+        format!("00000000-0000-7000-8000-{minute:012}").parse().unwrap()
+    }
+
+    fn run(schedule: &str, minute: u32, state: RunState, parent: Option<RunId>) -> RunRecord {
+        let origin = if parent.is_some() { Origin::Manual } else { Origin::Schedule };
+        RunRecord {
+            run_id: id(minute),
+            schedule: schedule.parse().unwrap(),
+            job: "command".into(),
+            version: 1,
+            nominal_at: parent.is_none().then(|| at(minute)),
+            origin,
+            state,
+            reason: None,
+            attempt: 1,
+            not_before: at(minute),
+            queued_at: at(minute),
+            started_at: Some(at(minute)),
+            finished_at: state.is_final().then(|| at(minute)),
+            duration_ms: None,
+            node: None,
+            fence: Fence::default(),
+            params: json!({}),
+            summary: None,
+            data: Value::Null,
+            error: None,
+            abandoned: false,
+            artifacts: Vec::new(),
+            parent,
+            chains: true,
+            requested_by: None,
+            idempotency_key: None,
+        }
+    }
+
+    fn range(schedule: &str, minute: u32, state: RunState, reason: Reason) -> HistoryRow {
+        HistoryRow::Range(RangeRecord {
+            range_id: id(minute),
+            schedule: schedule.parse().unwrap(),
+            version: 1,
+            state,
+            reason,
+            blocker: None,
+            from: at(minute),
+            until: at(minute),
+            count: 1,
+            superseded: false,
+        })
+    }
+
+    fn ill(rows: &[HistoryRow]) -> Vec<String> {
+        let mut rows = rows.to_vec();
+        rows.reverse();
+        sick(&rows, &"own".parse().unwrap()).into_iter().map(|sick| sick.schedule.to_string()).collect()
+    }
+
+    #[test]
+    fn the_newest_line_that_tells_decides() {
+        let row = |run: RunRecord| HistoryRow::Run(run);
+        let failed = || row(run("a", 1, RunState::Failed, None));
+        assert_eq!(ill(&[failed()]), ["a"]);
+        assert!(ill(&[failed(), row(run("a", 2, RunState::Succeeded, None))]).is_empty());
+        assert!(ill(&[failed(), row(run("a", 2, RunState::Running, None))]).is_empty());
+        assert!(ill(&[row(run("own", 1, RunState::Failed, None))]).is_empty());
+        assert!(ill(&[failed(), range("a", 2, RunState::Skipped, Reason::Paused)]).is_empty());
+        assert_eq!(ill(&[failed(), range("a", 2, RunState::Skipped, Reason::Overlap)]), ["a"]);
+        assert_eq!(ill(&[range("b", 1, RunState::Missed, Reason::Window)]), ["b"]);
+        assert_eq!(ill(&[row(run("c", 1, RunState::Missed, None))]), ["c"]);
+        let abandoned = RunRecord { abandoned: true, ..run("a", 1, RunState::TimedOut, None) };
+        assert!(ill(&[row(abandoned)]).is_empty(), "it is not over");
+        let chained = RunRecord { origin: Origin::Chain, ..run("d", 1, RunState::Failed, Some(id(0))) };
+        let found = sick(&[row(chained)], &"own".parse().unwrap());
+        assert!(matches!(found[0].ill, Ill::Failed { retries: 0, .. }), "a chain is no retry");
+    }
+
+    proptest! {
+        /// A scheduler in small: fires, retries and passes of self-heal in any order, counted apart from the history.
+        #[test]
+        fn no_run_is_tried_again_too_often_nor_after_a_success(
+            steps in prop::collection::vec((prop::bool::ANY, prop::bool::weighted(0.4)), 1..60),
+            most in 1u32..4,
+        ) {
+            let mut rows: Vec<HistoryRow> = Vec::new();
+            let (mut tries, mut last_succeeded) = (0, true);
+            for (minute, (fires, succeeds)) in (1u32..).zip(steps) {
+                let state = if succeeds { RunState::Succeeded } else { RunState::Failed };
+                let parent = if fires {
+                    tries = 0;
+                    None
+                } else {
+                    let found = sick(&rows, &"own".parse().unwrap());
+                    prop_assert_eq!(found.is_empty(), last_succeeded);
+                    let Some(Sick { ill: Ill::Failed { run_id, retries, at, .. }, .. }) = found.into_iter().next() else {
+                        continue;
+                    };
+                    let again = retry(retries, at, self::at(minute), most, Duration::ZERO);
+                    prop_assert_eq!(again == Retry::Now, tries < most);
+                    if again != Retry::Now {
+                        continue;
+                    }
+                    tries += 1;
+                    Some(run_id)
+                };
+                rows.insert(0, HistoryRow::Run(run("a", minute, state, parent)));
+                last_succeeded = succeeds;
+            }
+        }
+    }
 
     #[test]
     fn retries_are_bounded_and_wait_twice_as_long_each_time() {

@@ -152,6 +152,7 @@ async fn the_guard_judges_names_by_their_address_also_after_a_redirect() {
 #[tokio::test]
 async fn what_may_have_been_done_is_not_done_twice_unless_it_is_idempotent() {
     let (dies, asked) = server(|stream, _, _| drop(stream.shutdown(Shutdown::Both)));
+    let (mute, _) = answers("200 OK", "");
     let post = |rest: Value| {
         let mut params = call(&dies, rest);
         params["method"] = json!("POST");
@@ -162,6 +163,11 @@ async fn what_may_have_been_done_is_not_done_twice_unless_it_is_idempotent() {
         ("keyed-thrice", "http_call", post(json!({ "idempotent": true }))),
         ("get-thrice", "http_call", call(&dies, json!({}))),
         ("refused-thrice", "http_call", json!({ "url": "http://127.0.0.1:1/", "method": "POST" })),
+        (
+            "no-tls-thrice",
+            "http_call",
+            json!({ "url": format!("https://{mute}/"), "method": "POST", "timeout": "200ms" }),
+        ),
     ]);
     let run = world.run("post-thrice").await;
     assert!(run.error.unwrap().contains("the server may have acted"));
@@ -178,7 +184,9 @@ async fn what_may_have_been_done_is_not_done_twice_unless_it_is_idempotent() {
     }
     assert!(traces[0] != traces[1] && traces[1] != traces[2], "each attempt is a span of its own");
     assert_eq!(world.run("get-thrice").await.attempt, 3);
-    assert_eq!(world.run("refused-thrice").await.attempt, 3, "what never reached a server may be sent again");
+    for name in ["refused-thrice", "no-tls-thrice"] {
+        assert_eq!(world.run(name).await.attempt, 3, "{name}: what never reached a server may be sent again");
+    }
 }
 
 #[tokio::test]

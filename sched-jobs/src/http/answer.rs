@@ -48,8 +48,8 @@ impl Failure {
         Self { message: message.into(), sent: false }
     }
 
-    pub(super) fn of(error: &reqwest::Error) -> Self {
-        Self { message: explain(error), sent: !error.is_connect() && !error.is_builder() }
+    pub(super) fn of(error: &reqwest::Error, sent: bool) -> Self {
+        Self { message: explain(error), sent }
     }
 }
 

@@ -6,6 +6,7 @@
 mod answer;
 mod client;
 mod connect;
+mod contact;
 mod guard;
 mod hop;
 mod network;

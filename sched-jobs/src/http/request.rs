@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::answer::{Answer, Failure};
 use super::client::client;
+use super::contact::Contact;
 use super::hop::Hop;
 use super::network::Network;
 use crate::{JobEnv, secret};
@@ -213,23 +214,26 @@ impl Request {
     /// Sends it and reads the answer, all within its time.
     pub(crate) async fn send(&self, env: &JobEnv, marks: &Marks) -> Result<Answer, Failure> {
         let hop = self.hop(env, marks).map_err(Failure::unsent)?;
-        let late = || Failure { message: format!("no answer within {}s", self.timeout.as_secs_f64()), sent: true };
-        tokio::time::timeout(self.timeout, self.exchange(hop, env)).await.unwrap_or_else(|_| Err(late()))
+        let contact = Contact::default();
+        let exchanged = tokio::time::timeout(self.timeout, self.exchange(hop, env, &contact)).await;
+        let late = || format!("no answer within {}s", self.timeout.as_secs_f64());
+        exchanged.unwrap_or_else(|_| Err(Failure { message: late(), sent: contact.made() }))
     }
 
-    async fn exchange(&self, mut hop: Hop, env: &JobEnv) -> Result<Answer, Failure> {
+    async fn exchange(&self, mut hop: Hop, env: &JobEnv, contact: &Contact) -> Result<Answer, Failure> {
         let guard = Arc::new(self.network.guard());
         let via = self.network.via(env).map_err(Failure::unsent)?;
         let ca = self.network.ca_file.as_deref().map(|path| env.path(path));
-        let client = client(guard.clone(), &via, ca.as_deref(), self.timeout).map_err(Failure::unsent)?;
+        let client = client(guard.clone(), &via, ca.as_deref(), contact.clone()).map_err(Failure::unsent)?;
         let mut followed = 0;
         loop {
+            contact.forget();
             guard.check(&hop.url).map_err(Failure::unsent)?;
             let mut request = client.request(hop.method.clone(), hop.url.clone()).headers(hop.headers.clone());
             if let Some(body) = &hop.body {
                 request = request.body(body.clone());
             }
-            let response = request.send().await.map_err(|error| Failure::of(&error))?;
+            let response = request.send().await.map_err(|error| Failure::of(&error, contact.made()))?;
             let next = if self.network.redirects == 0 {
                 None
             } else {
@@ -244,7 +248,7 @@ impl Request {
                 None => {
                     let limit = usize::try_from(self.network.max_answer.0).unwrap_or(usize::MAX);
                     let answer = Answer::read(response, limit).await;
-                    return answer.map_err(|error| Failure { sent: true, ..Failure::of(&error) });
+                    return answer.map_err(|error| Failure::of(&error, true));
                 }
             }
             followed += 1;

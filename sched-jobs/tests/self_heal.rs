@@ -190,6 +190,44 @@ async fn remedies_heal_and_it_is_looked_whether_they_did() {
 }
 
 #[tokio::test]
+async fn a_run_that_is_cancelled_ends_its_programs_and_remembers_what_it_did() {
+    let mut slow =
+        check("slow", json!({ "command": sh("test -e used") }), json!({ "command": sh("echo x >> used; exit 1") }));
+    slow["cooldown"] = json!("1d");
+    let hangs =
+        check("hangs", json!({ "command": sh("test ! -e hang || { echo $$ > pid; exec sleep 1000; }") }), Value::Null);
+    let mut watched =
+        check("watched", json!({ "command": sh("exit 1") }), json!({ "command": sh("touch acted hang") }));
+    (watched["cooldown"], watched["verify_for"]) = (json!("1d"), json!("1h"));
+    let world = world(&[("heal", "self_heal", heal(json!([hangs, slow, watched])))]);
+    let handle = world.scheduler.handle();
+    let start = || handle.trigger(TriggerRequest::new("heal".parse().unwrap(), "test"));
+    // It looks again and again whether the remedy helped.
+    let run_id = start().await.unwrap();
+    while !world.path().join("acted").exists() {
+        tokio::task::yield_now().await;
+    }
+    handle.cancel(run_id).await.unwrap();
+    assert_eq!(handle.wait(run_id).await.unwrap().state, RunState::Cancelled);
+    // A program of a check goes on and on.
+    let run_id = start().await.unwrap();
+    let pid = loop {
+        let text = std::fs::read_to_string(world.path().join("pid")).unwrap_or_default();
+        if text.ends_with('\n') {
+            break text.trim().to_owned();
+        }
+        tokio::task::yield_now().await;
+    };
+    handle.cancel(run_id).await.unwrap();
+    assert_eq!(handle.wait(run_id).await.unwrap().state, RunState::Cancelled);
+    assert!(!Path::new(&format!("/proc/{pid}")).exists());
+    std::fs::remove_file(world.path().join("hang")).unwrap();
+    let run = world.run("heal").await;
+    assert_eq!(names(&run.data["waiting"]), ["watched"], "{:?}", run.error);
+    assert_eq!(lines(&world.path().join("used")), 1);
+}
+
+#[tokio::test]
 async fn a_remedy_that_does_not_help_is_given_up_and_rests() {
     let mut sick = check("sick", json!({ "command": sh("exit 1") }), json!({ "command": sh("echo x >> used") }));
     sick["breaker_after"] = json!(2);

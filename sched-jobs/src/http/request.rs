@@ -170,7 +170,6 @@ impl Request {
         let url = Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let url = url.ok_or_else(|| format!("url: what {} gives is no http URL", self.url))?;
         let mut headers = HeaderMap::from_iter(marks.0.iter().cloned());
-        let mut secrets = Vec::new();
         for (name, value) in &self.headers {
             let key =
                 HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is not the name of a header"))?;
@@ -180,7 +179,6 @@ impl Request {
                 HeaderValue::from_str(&text).map_err(|_| format!("headers.{name}: not the value of a header"))?;
             if reference {
                 value.set_sensitive(true);
-                secrets.push(key.clone());
             }
             headers.insert(key, value);
         }
@@ -208,7 +206,7 @@ impl Request {
             }
         };
         let method = self.method().ok_or_else(|| format!("`{}` is no HTTP method", self.method))?;
-        Ok(Hop { method, url, headers, body, secret: secrets })
+        Ok(Hop { method, url, headers, body })
     }
 
     /// Sends it and reads the answer, all within its time.

@@ -30,16 +30,22 @@ pub(super) struct Report {
     pub(super) checks_given_up: bool,
 }
 
+fn name(entry: &Value) -> &str {
+    entry.get("check").or_else(|| entry.get("schedule")).and_then(Value::as_str).unwrap_or_default()
+}
+
 fn names(list: &[Value]) -> String {
-    let name = |value: &Value| {
-        let named = value.get("check").or_else(|| value.get("schedule"));
-        named.and_then(Value::as_str).unwrap_or_default().to_owned()
-    };
-    let mut names: Vec<String> = list.iter().take(NAMED).map(name).collect();
+    let mut names: Vec<String> = list.iter().take(NAMED).map(|entry| name(entry).to_owned()).collect();
     if list.len() > NAMED {
         names.push(format!("{} more", list.len() - NAMED));
     }
     names.join(", ")
+}
+
+/// What is given up, and why.
+fn told(entry: &Value) -> String {
+    let reason = entry.get("reason").and_then(Value::as_str).unwrap_or_default();
+    format!("{} ({reason})", name(entry))
 }
 
 impl Report {
@@ -52,8 +58,15 @@ impl Report {
         self.health.iter().filter(|health| !health.ok).count()
     }
 
-    /// In one line, for people.
+    /// In one line, for people: what is given up comes first.
     pub(super) fn summary(&self, checks: usize) -> String {
+        let (of_checks, of_runs): (Vec<Value>, Vec<Value>) =
+            self.given_up.iter().cloned().partition(|given_up| given_up.get("check").is_some());
+        let mut parts: Vec<String> =
+            of_checks.iter().take(NAMED).map(|given_up| format!("given up: {}", told(given_up))).collect();
+        if of_checks.len() > NAMED {
+            parts.push(format!("given up: {} more", of_checks.len() - NAMED));
+        }
         let mut text = format!("{} run again, {} refused", self.runs.count(), self.runs.refused.len());
         if !self.health.is_empty() {
             text.push_str(&format!(", {} of {} URLs unhealthy", self.unhealthy(), self.health.len()));
@@ -61,21 +74,20 @@ impl Report {
         if checks > 0 {
             text.push_str(&format!(", {} of {checks} checks well", checks.saturating_sub(self.found.len())));
         }
-        if !self.verified.is_empty() {
-            let verified: Vec<Value> = self.verified.iter().map(|check| json!({ "check": check })).collect();
-            text.push_str(&format!("; healed: {}", names(&verified)));
-        }
+        parts.push(text);
+        let verified: Vec<Value> = self.verified.iter().map(|check| json!({ "check": check })).collect();
         for (words, list) in [
+            ("healed", &verified),
             ("would act on", &self.would),
             ("not helped yet", &self.failed),
             ("waiting", &self.waiting),
-            ("given up", &self.given_up),
+            ("left to people", &of_runs),
         ] {
             if !list.is_empty() {
-                text.push_str(&format!("; {words}: {}", names(list)));
+                parts.push(format!("{words}: {}", names(list)));
             }
         }
-        text
+        parts.join("; ")
     }
 
     /// For programs.
@@ -94,5 +106,25 @@ impl Report {
             "would": self.would,
             "given_up": self.given_up,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_up_comes_first_and_lists_are_short() {
+        let mut report = Report::default();
+        assert_eq!(report.summary(0), "0 run again, 0 refused");
+        report.found = vec![json!({ "check": "disk" }); 2];
+        report.verified = (1..=7).map(|n| format!("v{n}")).collect();
+        report.given_up.push(json!({ "schedule": "import", "reason": "it failed again after a retry" }));
+        report.give_up("disk", "3 MiB are free");
+        assert_eq!(
+            report.summary(9),
+            "given up: disk (3 MiB are free); 0 run again, 0 refused, 7 of 9 checks well; \
+             healed: v1, v2, v3, v4, v5, 2 more; left to people: import"
+        );
     }
 }

@@ -13,6 +13,7 @@ mod report;
 mod retention;
 mod secret;
 mod self_heal;
+mod size;
 mod sources;
 
 use std::path::{Path, PathBuf};

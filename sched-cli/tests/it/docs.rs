@@ -1,7 +1,10 @@
 //! What the documents say of tests is so.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
 use crate::world::World;
 
@@ -46,6 +49,22 @@ fn every_sentence_names_a_test_that_there_is() {
             assert!(names(point).next().is_some(), "{document}: no test stands beside: {point}");
         }
     }
+}
+
+/// The first cells of a document's tables, each word in backticks in them.
+fn keys_of_tables(text: &str) -> BTreeSet<&str> {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect()
+}
+
+/// Keys of a kind's parameters that no table of its page has.
+fn untold(text: &str, kind: &str) -> Vec<String> {
+    let mut registry = sched_core::Registry::new();
+    let env = sched_jobs::JobEnv { base_dir: ".".into(), data_dir: "data".into(), base_url: None };
+    sched_jobs::register_all(&mut registry, &env);
+    let keys = registry.kind(kind).unwrap().schema()["properties"].as_object().unwrap().keys().cloned();
+    let told = keys_of_tables(text);
+    keys.filter(|key| !told.contains(key.as_str())).collect()
 }
 
 /// The blocks of a document in this language.
@@ -101,4 +120,90 @@ fn the_configuration_on_the_page_of_channels_works_as_pasted() {
     for kind in sched_core::NoticeKind::ALL.iter().map(|kind| kind.word()) {
         assert!(["test", "letter"].contains(&kind) || text.contains(&format!("`{kind}`")), "{kind} is not on the page");
     }
+}
+
+/// A shop on loopback: its health, an answer to a POST, and a page. Gives its URL and what was asked.
+fn shop() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (url, asked) = (format!("http://{}", listener.local_addr().unwrap()), Arc::<Mutex<Vec<String>>>::default());
+    let log = asked.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = Vec::new();
+            while !request.windows(4).any(|bytes| bytes == b"\r\n\r\n") {
+                let mut piece = [0; 4096];
+                match stream.read(&mut piece) {
+                    Ok(0) | Err(_) => break,
+                    Ok(count) => request.extend_from_slice(&piece[..count]),
+                }
+            }
+            log.lock().unwrap().push(String::from_utf8(request).unwrap());
+            let body = "{\"ok\": true, \"orders\": 12}";
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let _ = stream.write_all(format!("{head}{body}").as_bytes());
+        }
+    });
+    (url, asked)
+}
+
+/// Starts the scheduler with variables in its environment.
+fn start_with(world: &World, variables: &[(&str, &str)]) {
+    let started = world.command(&["start"]).envs(variables.iter().copied()).output().unwrap();
+    assert!(started.status.success(), "{started:?}");
+}
+
+#[test]
+fn the_configuration_on_the_page_of_http_call_works_as_pasted() {
+    let text = include_str!("../../../docs/kinds/http_call.md");
+    let blocks = blocks(text, "toml");
+    assert_eq!(blocks.len(), 1);
+    let world = World::with(blocks[0]);
+    world.ok(&["check"]);
+    let (url, asked) = shop();
+    start_with(&world, &[("BASE_URL", &url), ("SHOP_TOKEN", "s3cret")]);
+    let run = world.ok(&["trigger", "close-day", "--wait", "--json"]).json();
+    assert_eq!(run["data"]["extracted"]["orders"], 12, "{run}");
+    assert!(!run.to_string().contains("s3cret"));
+    assert!(asked.lock().unwrap()[0].contains("authorization: Bearer s3cret"));
+    let run = world.ok(&["trigger", "front-page", "--wait", "--json"]).json();
+    assert_eq!(run["state"], "succeeded", "{run}");
+    assert_eq!(untold(text, "http_call"), Vec::<String>::new());
+}
+
+#[test]
+fn proxies_of_the_environment_are_asked_unless_the_params_say_otherwise() {
+    let (proxy, asked) = shop();
+    let (direct, asked_directly) = shop();
+    let spared = direct.replace("127.0.0.1", "localhost");
+    let world = World::new();
+    for (url, network) in [
+        ("http://shop.invalid", "{}"),
+        (direct.as_str(), r#"{"proxy": "none"}"#),
+        (direct.as_str(), r#"{"deny_private": true, "allow_hosts": ["127.0.0.1"]}"#),
+        (spared.as_str(), "{}"),
+    ] {
+        let params = [format!("url=\"{url}/x\""), format!("network={network}")];
+        let mut command = world.command(&["exec", "http_call", "--param", &params[0], "--param", &params[1]]);
+        let ended = command.env("HTTP_PROXY", &proxy).env("NO_PROXY", "localhost").output().unwrap();
+        assert!(ended.status.success(), "{params:?}: {ended:?}");
+    }
+    let asked = asked.lock().unwrap();
+    assert_eq!((asked.len(), asked[0].lines().next().unwrap()), (1, "GET http://shop.invalid/x HTTP/1.1"));
+    assert_eq!(asked_directly.lock().unwrap().len(), 3);
+}
+
+#[test]
+fn the_configuration_on_the_page_of_self_heal_works_as_pasted() {
+    let text = include_str!("../../../docs/kinds/self_heal.md");
+    let blocks = blocks(text, "toml");
+    assert_eq!(blocks.len(), 1);
+    let world = World::with(blocks[0]);
+    world.ok(&["check"]);
+    let (url, asked) = shop();
+    start_with(&world, &[("BASE_URL", &url)]);
+    let run = world.ok(&["trigger", "selfheal", "--wait", "--json"]).json();
+    assert_eq!((&run["state"], &run["data"]["found"]), (&"succeeded".into(), &serde_json::json!([])), "{run}");
+    assert!(asked.lock().unwrap()[0].starts_with("GET /health"));
+    assert_eq!(untold(text, "self_heal"), Vec::<String>::new());
 }

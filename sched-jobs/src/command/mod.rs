@@ -14,7 +14,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
 use self::output::{Ear, follow};
-use self::params::{Meaning, Params};
+use self::params::Meaning;
+pub(crate) use self::params::Params;
 use crate::JobEnv;
 
 /// What a program gets between TERM and KILL.
@@ -23,7 +24,7 @@ const TERM_GRACE: Duration = Duration::from_secs(2);
 /// who is none of ours.
 const PIPE_GRACE: Duration = Duration::from_secs(5);
 
-struct Command {
+pub(crate) struct Command {
     params: Params,
     env: Arc<JobEnv>,
 }
@@ -31,12 +32,16 @@ struct Command {
 pub(crate) fn register(registry: &mut Registry, env: &Arc<JobEnv>) {
     let env = env.clone();
     registry.register_with_attempts("command", "Runs a program", 1, move |params: Params| {
-        params.check()?;
-        Ok(Command { params, env: env.clone() })
+        params.check("")?;
+        Ok(Command::new(params, env.clone()))
     });
 }
 
 impl Command {
+    pub(crate) const fn new(params: Params, env: Arc<JobEnv>) -> Self {
+        Self { params, env }
+    }
+
     /// Its standard input, and the end to write a text to.
     fn stdin(&self) -> Result<(Option<OwnedFd>, Option<std::io::PipeWriter>), JobError> {
         if let Some(path) = self.params.stdin_file(&self.env) {
@@ -83,11 +88,14 @@ impl Command {
             Meaning::Final => Err(JobError::permanent(format!("exited with code {code}{last}")).with_data(data)),
         }
     }
-}
 
-#[async_trait]
-impl Job for Command {
-    async fn run(&self, ctx: &RunContext) -> Result<Output, JobError> {
+    /// Runs the program to its end, or until `stop` completes: then it gets TERM, and KILL after that.
+    pub(crate) async fn run_until(
+        &self,
+        ctx: &RunContext,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Result<Output, JobError> {
+        tokio::pin!(stop);
         let mut work = JoinSet::new();
         let mut tree = self.start(ctx, &mut work).await?;
         let ear = Ear::default();
@@ -101,7 +109,7 @@ impl Job for Command {
         let ending = loop {
             tokio::select! {
                 ending = tree.ended() => break ending?,
-                () = ctx.cancelled(), if !cancelled => {
+                () = &mut stop, if !cancelled => {
                     cancelled = true;
                     tree.stop(TERM_GRACE);
                 }
@@ -130,5 +138,12 @@ impl Job for Command {
             "last_lines": last_lines,
         });
         self.judge(&ending, cancelled, last_lines.last(), data)
+    }
+}
+
+#[async_trait]
+impl Job for Command {
+    async fn run(&self, ctx: &RunContext) -> Result<Output, JobError> {
+        self.run_until(ctx, ctx.cancelled()).await
     }
 }

@@ -19,9 +19,9 @@ const OF_THE_USER: &[&str] = &["HOME", "USER", "LOGNAME", "SHELL"];
 /// Parameters of `command`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Params {
+pub(crate) struct Params {
     /// The program and its arguments; with `shell`, one line for `/bin/sh`.
-    pub(super) argv: Vec<String>,
+    pub(crate) argv: Vec<String>,
     /// Run `argv`'s only element by `/bin/sh -c`.
     #[serde(default)]
     shell: bool,
@@ -80,8 +80,9 @@ pub(super) enum Meaning {
 }
 
 impl Params {
-    pub(super) fn check(&self) -> Result<(), ParamError> {
-        let fault = |path: &str, message: &str| Err(ParamError::new(path, message));
+    /// What of it cannot work; `at` is where it stands in the params, with its dot.
+    pub(crate) fn check(&self, at: &str) -> Result<(), ParamError> {
+        let fault = |path: &str, message: &str| Err(ParamError::new(format!("{at}{path}"), message));
         if self.argv.first().is_none_or(String::is_empty) {
             return fault("argv", "needs at least the program, such as [\"/usr/bin/true\"]");
         }
@@ -118,6 +119,27 @@ impl Params {
             return fault(&format!("limits.{field}"), message);
         }
         Ok(())
+    }
+
+    /// A program with the scheduler's variables of these names, and else as unset.
+    pub(crate) fn plain(argv: Vec<String>, inherit: &[&str]) -> Self {
+        Self {
+            argv,
+            shell: false,
+            cwd: None,
+            env: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            inherit: inherit.iter().map(|name| (*name).to_owned()).collect(),
+            stdin: None,
+            stdin_file: None,
+            success_codes: zero(),
+            retry_codes: None,
+            user: None,
+            group: None,
+            umask: None,
+            nice: None,
+            limits: Limits::default(),
+        }
     }
 
     fn umask(&self) -> Option<u32> {

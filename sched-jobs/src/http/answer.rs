@@ -67,8 +67,8 @@ impl Failure {
         Self { message: message.into(), sent: false }
     }
 
-    pub(super) fn of(error: &reqwest::Error) -> Self {
-        Self { message: explain(error), sent: !error.is_connect() && !error.is_builder() }
+    pub(super) fn of(error: &reqwest::Error, sent: bool) -> Self {
+        Self { message: explain(error), sent }
     }
 }
 
@@ -86,7 +86,8 @@ fn explain(error: &reqwest::Error) -> String {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         let words = error.to_string();
-        if !text.ends_with(&words) {
+        // `client error (Connect)` and the like say less than what follows.
+        if !text.ends_with(&words) && !words.starts_with("client error (") {
             text.push_str(if text.is_empty() { "" } else { ": " });
             text.push_str(&words);
         }

@@ -11,9 +11,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls_platform_verifier::Verifier;
 
+use super::contact::Contact;
 use super::guard::{Guard, Guarded};
 
-/// Connecting, TLS included, gets no longer than this.
+/// Connecting, TLS included, gets no longer than this, so that a machine that is gone does not take all of a long limit.
 const CONNECT: Duration = Duration::from_secs(10);
 /// So many certificates of a file are read.
 const MOST_ROOTS: usize = 1000;
@@ -57,7 +58,7 @@ pub(super) enum Via {
 }
 
 /// A client for one request and where it is sent on to.
-pub(super) fn client(guard: Arc<Guard>, via: &Via, ca: Option<&Path>, limit: Duration) -> Result<Client, String> {
+pub(super) fn client(guard: Arc<Guard>, via: &Via, ca: Option<&Path>, contact: Contact) -> Result<Client, String> {
     let tls = ca.map_or_else(of_the_system, |path| config(ca_roots(path)?))?;
     // A connection that was kept may have gone just when it is used again, and then nobody knows whether the request
     // arrived: so none is kept.
@@ -68,7 +69,8 @@ pub(super) fn client(guard: Arc<Guard>, via: &Via, ca: Option<&Path>, limit: Dur
         .redirect(redirect::Policy::none())
         .retry(retry::never())
         .referer(false)
-        .connect_timeout(CONNECT.min(limit / 2))
+        .connect_timeout(CONNECT)
+        .connector_layer(contact)
         .dns_resolver(Guarded(guard));
     let builder = match via {
         Via::Environment => builder,

@@ -111,7 +111,7 @@ impl Guard {
     }
 
     /// The addresses of a name that may be connected to.
-    pub(crate) async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
+    pub(super) async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
         let found = tokio::net::lookup_host((host, port)).await;
         let found = found.map_err(|error| format!("{host} could not be resolved: {error}"))?;
         let mut refused = None;

@@ -5,13 +5,18 @@
 
 mod answer;
 mod client;
+mod connect;
+mod contact;
 mod guard;
 mod hop;
+mod network;
 mod request;
-mod size;
 
 pub(crate) use answer::{Answer, Failure};
-pub(crate) use request::{Basic, Marks, Network, Request, get, half_a_minute};
+pub(crate) use client::provider;
+pub(crate) use connect::{connect, host_and_port};
+pub(crate) use network::Network;
+pub(crate) use request::{Basic, Marks, Request, get, half_a_minute};
 
 use sched_core::{JobError, RunContext};
 

@@ -1,7 +1,6 @@
 //! A request as it is written in params, and sending it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,91 +14,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::answer::{Answer, Failure};
-use super::client::{Via, client};
-use super::guard::Guard;
+use super::client::client;
+use super::contact::Contact;
 use super::hop::Hop;
-use super::size;
+use super::network::Network;
 use crate::{JobEnv, secret};
-
-/// More of an answer cannot be asked for: it is held in memory.
-const LARGEST_ANSWER: u64 = 64 << 20;
-const MOST_REDIRECTS: u8 = 20;
-
-/// How requests go out, and how much comes back.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Network {
-    /// Connect to public addresses only: not to loopback, private, link-local, shared, multicast or reserved ones. Names
-    /// are judged by the addresses that are connected to, at each redirect again. No proxy is used then.
-    deny_private: bool,
-    /// Hosts that may be connected to whatever their address, as URLs name them.
-    allow_hosts: Vec<String>,
-    /// "none", or a proxy as "http://host:port", "env:NAME" or "file:PATH". Unless set, what HTTP_PROXY, HTTPS_PROXY and
-    /// NO_PROXY say.
-    proxy: Option<String>,
-    /// So many redirects are followed; with 0 a redirect is the answer.
-    redirects: u8,
-    /// As much of an answer is read, such as "1 MiB"; 64 MiB at most.
-    #[serde(deserialize_with = "size::deserialize")]
-    #[schemars(with = "String")]
-    max_answer: u64,
-    /// A PEM file with certificates to trust beside the system's.
-    ca_file: Option<PathBuf>,
-}
-
-impl Default for Network {
-    fn default() -> Self {
-        Self {
-            deny_private: false,
-            allow_hosts: Vec::new(),
-            proxy: None,
-            redirects: 5,
-            max_answer: 1 << 20,
-            ca_file: None,
-        }
-    }
-}
-
-impl Network {
-    fn check(&self, at: &str) -> Result<(), ParamError> {
-        let fault = |key: &str, message: String| Err(ParamError::new(format!("{at}network.{key}"), message));
-        if self.redirects > MOST_REDIRECTS {
-            return fault("redirects", format!("at most {MOST_REDIRECTS} are followed"));
-        }
-        if !(1..=LARGEST_ANSWER).contains(&self.max_answer) {
-            return fault("max_answer", "must be from 1 byte to 64 MiB".into());
-        }
-        let Some(proxy) = self.proxy.as_deref().filter(|proxy| *proxy != "none") else { return Ok(()) };
-        if self.deny_private {
-            let why =
-                "a proxy resolves names itself, so deny_private cannot judge their addresses: leave one of them out";
-            return fault("proxy", why.into());
-        }
-        if secret::is_reference(proxy) {
-            return Ok(());
-        }
-        match Url::parse(proxy) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.password().is_none() => Ok(()),
-            Ok(url) if url.password().is_some() => fault("proxy", "with a password write it as \"env:NAME\"".into()),
-            _ => fault("proxy", "write \"none\", \"http://host:port\", \"env:NAME\" or \"file:PATH\"".into()),
-        }
-    }
-
-    fn via(&self, env: &JobEnv) -> Result<Via, String> {
-        Ok(match self.proxy.as_deref() {
-            None if !self.deny_private => Via::Environment,
-            None | Some("none") => Via::Direct,
-            Some(proxy) if secret::is_reference(proxy) => {
-                Via::Proxy(secret::resolve(proxy, &env.base_dir).map_err(|error| format!("network.proxy: {error}"))?)
-            }
-            Some(proxy) => Via::Proxy(proxy.to_owned()),
-        })
-    }
-
-    fn guard(&self) -> Guard {
-        Guard { deny_private: self.deny_private, allow_hosts: self.allow_hosts.clone() }
-    }
-}
 
 /// A user and a password.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -256,7 +175,6 @@ impl Request {
         let url = Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let url = url.ok_or_else(|| format!("url: what {} gives is no http URL", self.url))?;
         let mut headers = HeaderMap::from_iter(marks.0.iter().cloned());
-        let mut secrets = Vec::new();
         for (name, value) in &self.headers {
             let key =
                 HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("`{name}` is not the name of a header"))?;
@@ -266,7 +184,6 @@ impl Request {
                 HeaderValue::from_str(&text).map_err(|_| format!("headers.{name}: not the value of a header"))?;
             if reference {
                 value.set_sensitive(true);
-                secrets.push(key.clone());
             }
             headers.insert(key, value);
         }
@@ -294,29 +211,32 @@ impl Request {
             }
         };
         let method = self.method().ok_or_else(|| format!("`{}` is no HTTP method", self.method))?;
-        Ok(Hop { method, url, headers, body, secret: secrets })
+        Ok(Hop { method, url, headers, body })
     }
 
     /// Sends it and reads the answer, all within its time.
     pub(crate) async fn send(&self, env: &JobEnv, marks: &Marks) -> Result<Answer, Failure> {
         let hop = self.hop(env, marks).map_err(Failure::unsent)?;
-        let late = || Failure { message: format!("no answer within {}s", self.timeout.as_secs_f64()), sent: true };
-        tokio::time::timeout(self.timeout, self.exchange(hop, env)).await.unwrap_or_else(|_| Err(late()))
+        let contact = Contact::default();
+        let exchanged = tokio::time::timeout(self.timeout, self.exchange(hop, env, &contact)).await;
+        let late = || format!("no answer within {}s", self.timeout.as_secs_f64());
+        exchanged.unwrap_or_else(|_| Err(Failure { message: late(), sent: contact.made() }))
     }
 
-    async fn exchange(&self, mut hop: Hop, env: &JobEnv) -> Result<Answer, Failure> {
+    async fn exchange(&self, mut hop: Hop, env: &JobEnv, contact: &Contact) -> Result<Answer, Failure> {
         let guard = Arc::new(self.network.guard());
         let via = self.network.via(env).map_err(Failure::unsent)?;
         let ca = self.network.ca_file.as_deref().map(|path| env.path(path));
-        let client = client(guard.clone(), &via, ca.as_deref(), self.timeout).map_err(Failure::unsent)?;
+        let client = client(guard.clone(), &via, ca.as_deref(), contact.clone()).map_err(Failure::unsent)?;
         let mut followed = 0;
         loop {
+            contact.forget();
             guard.check(&hop.url).map_err(Failure::unsent)?;
             let mut request = client.request(hop.method.clone(), hop.url.clone()).headers(hop.headers.clone());
             if let Some(body) = &hop.body {
                 request = request.body(body.clone());
             }
-            let response = request.send().await.map_err(|error| Failure::of(&error))?;
+            let response = request.send().await.map_err(|error| Failure::of(&error, contact.made()))?;
             let next = if self.network.redirects == 0 {
                 None
             } else {
@@ -329,9 +249,9 @@ impl Request {
                 }
                 Some(next) => hop = next,
                 None => {
-                    let limit = usize::try_from(self.network.max_answer).unwrap_or(usize::MAX);
+                    let limit = usize::try_from(self.network.max_answer.0).unwrap_or(usize::MAX);
                     let answer = Answer::read(response, limit).await;
-                    return answer.map_err(|error| Failure { sent: true, ..Failure::of(&error) });
+                    return answer.map_err(|error| Failure::of(&error, true));
                 }
             }
             followed += 1;

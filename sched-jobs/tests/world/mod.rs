@@ -120,6 +120,20 @@ pub(crate) fn header(request: &str, name: &str) -> Option<String> {
     found.map(|(_, value)| value.trim().to_owned())
 }
 
+/// A server that speaks no TLS and no HTTP.
+pub(crate) fn babbler() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = stream.write_all(b"SSH-2.0-none of this\r\n");
+        }
+    });
+    address
+}
+
 /// A server's side of TLS for `localhost`, with a certificate until the given day, and the authority to trust.
 pub(crate) fn tls(until: (i32, u8, u8)) -> (Arc<ServerConfig>, String) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use sched_core::{Job, JobError, Output, ParamError, Registry, RunContext, async_trait};
+use sched_core::{Job, JobError, Output, Registry, RunContext, async_trait};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::JobEnv;
-use crate::history::{Period, Statistics, count, since};
+use crate::history::{Period, Statistics, count};
 use crate::page::render;
-use crate::sources::{Reading, Source, read_all};
+use crate::sources::{self, Reading, Source, read_all};
 
 /// Parameters of `ceo_brief`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -31,17 +31,9 @@ struct CeoBrief {
 pub(crate) fn register(registry: &mut Registry, env: &Arc<JobEnv>) {
     let env = env.clone();
     registry.register("ceo_brief", "Writes a one-page brief of the last day", move |params: Params| {
-        check_sources(&params.sources)?;
+        sources::check(&params.sources, &env)?;
         Ok(CeoBrief { params, env: env.clone() })
     });
-}
-
-/// Refuses sources that cannot work.
-pub(crate) fn check_sources(sources: &[Source]) -> Result<(), ParamError> {
-    match sources.iter().find_map(Source::fault) {
-        Some(fault) => Err(ParamError::new("sources", fault)),
-        None => Ok(()),
-    }
 }
 
 #[derive(Debug, Serialize)]
@@ -124,7 +116,8 @@ impl Job for CeoBrief {
     async fn run(&self, ctx: &RunContext) -> Result<Output, JobError> {
         let now = ctx.now();
         let period = Period { from: now - TimeDelta::hours(24), until: now };
-        let (rows, sources) = tokio::join!(since(ctx, period.from), read_all(ctx, &self.env, &self.params.sources));
+        let statistics = count(ctx, &[period]).await?.remove(0);
+        let sources = read_all(ctx, &self.env, &self.params.sources, statistics.clone()).await;
         if ctx.is_cancelled() {
             return Err(JobError::new("cancelled"));
         }
@@ -138,7 +131,7 @@ impl Job for CeoBrief {
         coming.sort();
         coming.truncate(20);
         let upcoming = coming.into_iter().map(|(next, schedule)| Coming { schedule, next: text(next) }).collect();
-        let brief = compose(now, &count(&rows?, period), upcoming, sources);
+        let brief = compose(now, &statistics, upcoming, sources);
         let document = serde_json::to_vec_pretty(&brief).map_err(|error| JobError::permanent(error.to_string()))?;
         let json_path = ctx.artifact("brief.json", document).await?;
         let html_path = ctx.artifact("brief.html", render("brief.html", &brief)?).await?;
@@ -172,14 +165,28 @@ mod tests {
         assert_eq!(headline(&Statistics::default(), vec![]), "No run has ended in the last 24 hours");
         assert_eq!(headline(&statistics(0, 7, 0), vec![]), "All 7 runs of the last 24 hours succeeded");
         assert_eq!(headline(&statistics(2, 7, 1), vec![]), "a failed twice in the last 24 hours; 1 fire was missed");
-        let silent = Reading { name: "crm".into(), ok: false, error: Some("no answer".into()), figures: vec![] };
+        let silent = Reading {
+            name: "crm".into(),
+            ok: false,
+            error: Some("no answer".into()),
+            at: DateTime::UNIX_EPOCH,
+            figures: vec![],
+            table: None,
+        };
         let all = headline(&statistics(0, 7, 0), vec![silent]);
         assert_eq!(all, "All 7 runs of the last 24 hours succeeded; 1 of 1 sources gave no answer");
     }
 
     #[test]
     fn the_page_escapes_what_jobs_and_sources_say_and_shows_failed_sources() {
-        let silent = Reading { name: "<i>".into(), ok: false, error: Some("\"quoted\"".into()), figures: vec![] };
+        let silent = Reading {
+            name: "<i>".into(),
+            ok: false,
+            error: Some("\"quoted\"".into()),
+            at: DateTime::UNIX_EPOCH,
+            figures: vec![],
+            table: None,
+        };
         let page =
             render("brief.html", &compose(DateTime::UNIX_EPOCH, &statistics(1, 0, 0), vec![], vec![silent])).unwrap();
         assert!(page.contains("&lt;b&gt;no&lt;") && !page.contains("<b>no"), "{page}");

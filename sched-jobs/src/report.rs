@@ -10,10 +10,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::JobEnv;
-use crate::brief::check_sources;
-use crate::history::{Period, Statistics, count, since};
+use crate::history::{Period, Statistics, count};
 use crate::page::render;
-use crate::sources::{Reading, Source, read_all};
+use crate::sources::{self, Reading, Source, read_all};
 
 /// Parameters of `report`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -48,7 +47,7 @@ struct Report {
 pub(crate) fn register(registry: &mut Registry, env: &Arc<JobEnv>) {
     let env = env.clone();
     registry.register("report", "Reports what ran in the last complete day, week or month", move |params: Params| {
-        check_sources(&params.sources)?;
+        sources::check(&params.sources, &env)?;
         Ok(Report { params, env: env.clone() })
     });
 }
@@ -121,12 +120,13 @@ impl Job for Report {
         let zone = self.params.timezone;
         let (period, before) = periods(self.params.period, zone, ctx.effective_time())
             .ok_or_else(|| JobError::permanent("the period lies outside the calendar"))?;
-        let (rows, sources) = tokio::join!(since(ctx, before.from), read_all(ctx, &self.env, &self.params.sources));
+        let mut counted = count(ctx, &[period, before]).await?;
+        let (earlier, now) = (counted.remove(1), counted.remove(0));
+        let sources = read_all(ctx, &self.env, &self.params.sources, now.clone()).await;
         if ctx.is_cancelled() {
             return Err(JobError::new("cancelled"));
         }
-        let rows = rows?;
-        let report = document(period, zone, &count(&rows, period), &count(&rows, before), &sources);
+        let report = document(period, zone, &now, &earlier, &sources);
         let json_path = ctx.artifact("report.json", format!("{report:#}")).await?;
         let html_path = ctx.artifact("report.html", render("report.html", &report)?).await?;
         let headline = report["headline"].as_str().unwrap_or_default().to_owned();

@@ -341,7 +341,7 @@ fn parameters_that_cannot_work_are_refused_before_anything_runs() {
     check("http_call", json!({ "url": "ftp://x" }), "params.url: a URL begins with");
     check("http_call", json!({ "url": "/x" }), "BASE_URL");
     check("http_call", json!({ "url": "http://x", "bearer": "s3cret" }), "not the token itself");
-    check("ceo_brief", json!({ "sources": [{ "name": "x" }] }), "exactly one of `url` and `file`");
+    check("ceo_brief", json!({ "sources": [{ "name": "x" }] }), "exactly one of `url`, `file`");
     check("report", json!({ "timezone": "Mars/Base" }), "params.timezone: ");
     check("self_heal", json!({ "max_retires": 1 }), "unknown field `max_retires`");
 }

@@ -19,9 +19,9 @@ const OF_THE_USER: &[&str] = &["HOME", "USER", "LOGNAME", "SHELL"];
 /// Parameters of `command`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Params {
+pub(crate) struct Params {
     /// The program and its arguments; with `shell`, one line for `/bin/sh`.
-    pub(super) argv: Vec<String>,
+    pub(crate) argv: Vec<String>,
     /// Run `argv`'s only element by `/bin/sh -c`.
     #[serde(default)]
     shell: bool,
@@ -39,7 +39,7 @@ pub(super) struct Params {
     inherit: Vec<String>,
     /// A text for its standard input.
     #[serde(default)]
-    pub(super) stdin: Option<String>,
+    pub(crate) stdin: Option<String>,
     /// A file for its standard input.
     #[serde(default)]
     stdin_file: Option<PathBuf>,
@@ -72,7 +72,7 @@ fn zero() -> Vec<u8> {
 
 /// What an exit code means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(crate) enum Meaning {
     Success,
     Failure,
     /// No further attempt helps.
@@ -80,7 +80,7 @@ pub(super) enum Meaning {
 }
 
 impl Params {
-    pub(super) fn check(&self) -> Result<(), ParamError> {
+    pub(crate) fn check(&self) -> Result<(), ParamError> {
         let fault = |path: &str, message: &str| Err(ParamError::new(path, message));
         if self.argv.first().is_none_or(String::is_empty) {
             return fault("argv", "needs at least the program, such as [\"/usr/bin/true\"]");
@@ -125,7 +125,7 @@ impl Params {
     }
 
     /// What the program says by its exit code.
-    pub(super) fn meaning(&self, code: i32) -> Meaning {
+    pub(crate) fn meaning(&self, code: i32) -> Meaning {
         let among = |codes: &[u8]| u8::try_from(code).is_ok_and(|code| codes.contains(&code));
         if among(&self.success_codes) {
             Meaning::Success
@@ -137,11 +137,11 @@ impl Params {
     }
 
     /// The file that is its standard input.
-    pub(super) fn stdin_file(&self, env: &JobEnv) -> Option<PathBuf> {
+    pub(crate) fn stdin_file(&self, env: &JobEnv) -> Option<PathBuf> {
         self.stdin_file.as_deref().map(|path| env.path(path))
     }
 
-    pub(super) fn program(&self, ctx: &RunContext, env: &JobEnv) -> Result<Program, String> {
+    pub(crate) fn program(&self, ctx: &RunContext, env: &JobEnv) -> Result<Program, String> {
         let argv: Vec<OsString> = if self.shell {
             ["/bin/sh", "-c", &self.argv[0]].map(OsString::from).into()
         } else {

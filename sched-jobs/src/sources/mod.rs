@@ -1,42 +1,101 @@
-//! Where brief and report take outside figures from: JSON over HTTP, and JSON files.
+//! Where brief and report take outside figures from: HTTP, files, SQL, programs, and the scheduler's own history.
 //!
-//! A source that fails is shown as failed with its reason, and never stops the others.
+//! Each source is read within its own limit, all at the same time. Whatever it gives becomes one JSON document, of which
+//! `reading` makes named figures or a table. One that fails is shown as failed with its reason, and never stops the others.
 
-use std::path::PathBuf;
+mod document;
+mod history;
+mod http;
+mod program;
+mod reading;
+mod sql;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use sched_core::{RunContext, duration_text};
+use sched_core::{ParamError, RunContext, duration_text};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinSet;
 
-use crate::http::{Marks, Request};
-use crate::{JobEnv, secret};
+use self::document::Format;
+use self::history::History;
+use self::reading::{Column, Metric};
+pub(crate) use self::reading::Reading;
+use self::sql::Sql;
+use crate::history::Statistics;
+use crate::http::{Basic, Marks, Network};
+use crate::{JobEnv, command};
 
-/// Files are read up to here.
-const ANSWER_LIMIT: usize = 1024 * 1024;
+/// More sources than this are no page any more.
+const MOST: usize = 50;
+/// As much of a file, or of what a program prints, is read.
+const LARGEST: u64 = 1 << 20;
+/// The source of the scheduler's own figures.
+pub(crate) const OWN: &str = "runs";
 
-/// One configured source.
+/// One configured source: exactly one of `url`, `file`, `sql`, `command` and `history`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Source {
     /// What it is called on the page.
     pub(crate) name: String,
-    /// A URL that answers JSON; one that begins with `/` is below `BASE_URL`.
+    /// A URL that answers JSON, CSV or text; one that begins with `/` is below `BASE_URL`. One that is a secret is written
+    /// "env:NAME" or "file:PATH".
     #[serde(default)]
     url: Option<String>,
-    /// A JSON file.
+    /// For `url`: the method, GET unless set.
     #[serde(default)]
-    file: Option<PathBuf>,
-    /// A JSON Pointer (RFC 6901) into the document.
+    method: Option<String>,
+    /// For `url`: headers; a value that is a secret is written "env:NAME" or "file:PATH".
     #[serde(default)]
-    pointer: Option<String>,
-    /// A bearer token, as `env:NAME` or `file:PATH`.
+    headers: BTreeMap<String, String>,
+    /// For `url`: a text to send, or anything else as JSON.
+    #[serde(default)]
+    body: Option<Value>,
+    /// For `url`: a bearer token, as "env:NAME" or "file:PATH".
     #[serde(default)]
     bearer: Option<String>,
+    /// For `url`: a user and a password.
+    #[serde(default)]
+    basic: Option<Basic>,
+    /// For `url`: how the request goes out, and how much comes back.
+    #[serde(default)]
+    network: Option<Network>,
+    /// For `url` with GET or HEAD: how often it is asked again within `timeout` when it gives no answer or a 5xx; 1 unless
+    /// set, 5 at most.
+    #[serde(default)]
+    retries: Option<u8>,
+    /// A file: JSON, CSV with a head line, or text.
+    #[serde(default)]
+    file: Option<PathBuf>,
+    /// A question to a SQLite file.
+    #[serde(default)]
+    sql: Option<Sql>,
+    /// A program whose standard output is read; its keys are those of the kind `command`.
+    #[serde(default)]
+    command: Option<command::Params>,
+    /// The scheduler's own runs.
+    #[serde(default)]
+    history: Option<History>,
+    /// What `url`, `file` and `command` give: "json", "csv" or "text". Unless set, files tell by their ending, and the
+    /// rest is JSON.
+    #[serde(default)]
+    format: Option<Format>,
+    /// A JSON Pointer (RFC 6901) to the part that counts. Rows of CSV and SQL count from 0: "/0/total".
+    #[serde(default)]
+    pointer: Option<String>,
+    /// Figures to take: a name for each JSON Pointer, or `{ at = "/pointer", unit = "€", label = "Open orders" }`. Unless
+    /// set, every number is one; a list of objects is a table.
+    #[serde(default)]
+    metrics: BTreeMap<String, Metric>,
+    /// Columns of the table, in their order; unless set, all.
+    #[serde(default)]
+    columns: Vec<Column>,
     /// How long it may take.
     #[serde(default = "ten_seconds", with = "duration_text")]
     #[schemars(with = "String")]
@@ -47,124 +106,150 @@ const fn ten_seconds() -> Duration {
     Duration::from_secs(10)
 }
 
-/// A number that a source gave.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Figure {
-    pub(crate) source: String,
-    pub(crate) name: String,
-    pub(crate) value: f64,
-    pub(crate) at: DateTime<Utc>,
-}
-
-/// What became of a source.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(crate) struct Reading {
-    pub(crate) name: String,
-    pub(crate) ok: bool,
-    pub(crate) error: Option<String>,
-    pub(crate) figures: Vec<Figure>,
+/// Refuses sources that cannot work.
+pub(crate) fn check(sources: &[Source], env: &JobEnv) -> Result<(), ParamError> {
+    if sources.len() > MOST {
+        return Err(ParamError::new("sources", format!("at most {MOST} are read")));
+    }
+    let mut names = BTreeSet::from([OWN]);
+    for (index, source) in sources.iter().enumerate() {
+        let at = format!("sources[{index}].");
+        source.check(&at, env)?;
+        if !names.insert(&source.name) {
+            return Err(ParamError::new(format!("{at}name"), "is taken: give each source a name of its own"));
+        }
+    }
+    Ok(())
 }
 
 impl Source {
-    /// Why it cannot work, if it cannot.
-    pub(crate) fn fault(&self) -> Option<String> {
-        match (&self.url, &self.file) {
-            (Some(_), None) | (None, Some(_)) => {}
-            _ => return Some(format!("source `{}` needs exactly one of `url` and `file`", self.name)),
+    fn check(&self, at: &str, env: &JobEnv) -> Result<(), ParamError> {
+        let fault = |key: &str, message: String| Err(ParamError::new(format!("{at}{key}"), message));
+        if self.name.trim().is_empty() || self.name.len() > 100 || self.name.contains(char::is_control) {
+            return fault("name", "needs 1 to 100 characters on one line".into());
         }
-        let reference = self.bearer.as_deref().is_none_or(secret::is_reference);
-        (!reference).then(|| format!("source `{}`: bearer is \"env:NAME\" or \"file:PATH\"", self.name))
+        let kinds = [
+            self.url.is_some(),
+            self.file.is_some(),
+            self.sql.is_some(),
+            self.command.is_some(),
+            self.history.is_some(),
+        ];
+        if kinds.into_iter().filter(|is| *is).count() != 1 {
+            let message = format!("`{}` needs exactly one of `url`, `file`, `sql`, `command` and `history`", self.name);
+            return Err(ParamError::new(at.trim_end_matches('.'), message));
+        }
+        self.check_request(at, env)?;
+        if let Some(command) = &self.command {
+            command.check().map_err(|error| below(&format!("{at}command."), &error))?;
+        }
+        if let Some(sql) = &self.sql {
+            sql.check(&format!("{at}sql."))?;
+        }
+        if self.format.is_some() && (self.sql.is_some() || self.history.is_some()) {
+            return fault("format", "is for `url`, `file` and `command`".into());
+        }
+        if self.timeout.is_zero() {
+            return fault("timeout", "must be longer than nothing".into());
+        }
+        if !self.metrics.is_empty() && !self.columns.is_empty() {
+            return fault("columns", "a source gives figures or a table: write `metrics` or `columns`".into());
+        }
+        reading::check(at, self.pointer.as_deref(), &self.metrics, &self.columns)
     }
 
-    async fn read(&self, env: &JobEnv, marks: &Marks) -> Result<Value, String> {
-        let bytes = match (&self.url, &self.file) {
-            (Some(url), _) => self.get(env, url, marks).await?,
-            (None, Some(path)) => {
-                let path = env.path(path);
-                tokio::fs::read(&path).await.map_err(|error| format!("{}: {error}", path.display()))?
-            }
-            (None, None) => return Err("neither `url` nor `file` is set".into()),
-        };
-        if bytes.len() > ANSWER_LIMIT {
-            return Err(format!("more than {ANSWER_LIMIT} bytes"));
-        }
-        let document: Value = serde_json::from_slice(&bytes).map_err(|error| format!("not JSON: {error}"))?;
-        match &self.pointer {
-            Some(pointer) => document.pointer(pointer).cloned().ok_or_else(|| format!("nothing at `{pointer}`")),
-            None => Ok(document),
-        }
+    fn format(&self) -> Format {
+        let by_ending = || self.file.as_deref().and_then(Format::of_file);
+        self.format.or_else(by_ending).unwrap_or(Format::Json)
     }
 
-    async fn get(&self, env: &JobEnv, url: &str, marks: &Marks) -> Result<Vec<u8>, String> {
-        let request = Request { bearer: self.bearer.clone(), timeout: self.timeout, ..Request::to(url) };
-        let answer = request.send(env, marks).await.map_err(|failure| failure.message)?;
-        if !answer.status.is_success() {
-            return Err(format!("answered {}", answer.status));
+    async fn read(&self, work: &Work) -> Result<Value, String> {
+        if let Some(request) = self.request() {
+            let bytes = http::fetch(&request, self.retries(), &work.env, &Marks::of(&work.ctx)).await?;
+            return self.format().read(&bytes);
         }
-        answer.whole().map(<[u8]>::to_vec)
+        if let Some(path) = &self.file {
+            return self.format().read(&file(&work.env.path(path)).await?);
+        }
+        if let Some(sql) = &self.sql {
+            return sql.ask(&work.env, self.timeout).await;
+        }
+        if let Some(command) = &self.command {
+            return self.format().read(&program::output(command, work, LARGEST).await?);
+        }
+        let history = self.history.as_ref().ok_or("it has nothing to read")?;
+        Ok(history.document(&work.statistics))
+    }
+
+    fn reading(&self, read: Result<Value, String>, work: &Work) -> Reading {
+        let at = work.ctx.now();
+        let shaped = read.and_then(|document| {
+            let Some(pointer) = &self.pointer else { return Ok(document) };
+            document.pointer(pointer).cloned().ok_or_else(|| format!("nothing is at `{pointer}`"))
+        });
+        let units = if self.history.is_some() { history::units() } else { Map::new() };
+        shaped
+            .and_then(|document| Reading::shape(&self.name, &document, &self.metrics, &self.columns, &units, at))
+            .unwrap_or_else(|error| Reading::failed(&self.name, error, at, &self.metrics))
     }
 }
 
-/// Reads every source at the same time, each within its own limit, in the order configured.
-pub(crate) async fn read_all(ctx: &RunContext, env: &Arc<JobEnv>, sources: &[Source]) -> Vec<Reading> {
+/// A fault of params within params.
+fn below(at: &str, error: &ParamError) -> ParamError {
+    ParamError::new(format!("{at}{}", error.path()), error.message())
+}
+
+async fn file(path: &Path) -> Result<Vec<u8>, String> {
+    let fault = |error: std::io::Error| format!("{}: {error}", path.display());
+    // A pipe or a device would be read for ever.
+    if !tokio::fs::metadata(path).await.map_err(fault)?.is_file() {
+        return Err(format!("{}: not a file", path.display()));
+    }
+    let mut bytes = Vec::new();
+    let file = tokio::fs::File::open(path).await.map_err(fault)?;
+    file.take(LARGEST + 1).read_to_end(&mut bytes).await.map_err(fault)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(format!("{}: more than {LARGEST} bytes", path.display()));
+    }
+    Ok(bytes)
+}
+
+/// What reading needs.
+struct Work {
+    ctx: RunContext,
+    env: Arc<JobEnv>,
+    statistics: Arc<Statistics>,
+}
+
+/// Reads every source at the same time, each within its own limit, in the order configured. What `history` tells is of
+/// the period that `statistics` are of.
+pub(crate) async fn read_all(
+    ctx: &RunContext,
+    env: &Arc<JobEnv>,
+    sources: &[Source],
+    statistics: Statistics,
+) -> Vec<Reading> {
+    let work = Arc::new(Work { ctx: ctx.clone(), env: env.clone(), statistics: Arc::new(statistics) });
     let mut tasks = JoinSet::new();
     for (index, source) in sources.iter().cloned().enumerate() {
-        let (env, cancelled, marks) = (env.clone(), ctx.clone(), Marks::of(ctx));
+        let work = work.clone();
         tasks.spawn(async move {
-            let limit = source.timeout;
             let read = tokio::select! {
-                read = tokio::time::timeout(limit, source.read(&env, &marks)) => read
-                    .unwrap_or_else(|_| Err(format!("no answer within {}s", limit.as_secs_f64()))),
-                () = cancelled.cancelled() => Err("cancelled".to_owned()),
+                read = tokio::time::timeout(source.timeout, source.read(&work)) => read
+                    .unwrap_or_else(|_| Err(format!("no answer within {}s", source.timeout.as_secs_f64()))),
+                () = work.ctx.cancelled() => Err("cancelled".to_owned()),
             };
-            (index, source.name, read)
+            (index, source.reading(read, &work))
         });
     }
     let mut readings: Vec<Option<Reading>> = vec![None; sources.len()];
     while let Some(done) = tasks.join_next().await {
-        let Ok((index, name, read)) = done else { continue };
-        let at = ctx.now();
-        let (figures, error) = match read {
-            Ok(value) => (figures(&name, &value, at), None),
-            Err(error) => (Vec::new(), Some(error)),
-        };
-        readings[index] = Some(Reading { name, ok: error.is_none(), error, figures });
-    }
-    readings.into_iter().flatten().collect()
-}
-
-/// Every number in a document, named by its path; at most fifty.
-fn figures(source: &str, value: &Value, at: DateTime<Utc>) -> Vec<Figure> {
-    let mut found = Vec::new();
-    let mut open = vec![(String::new(), value)];
-    while let Some((path, value)) = open.pop() {
-        match value {
-            Value::Number(number) if found.len() < 50 => {
-                let name = if path.is_empty() { source.to_owned() } else { path };
-                if let Some(value) = number.as_f64() {
-                    found.push(Figure { source: source.to_owned(), name, value, at });
-                }
-            }
-            Value::Object(fields) => {
-                let dot = if path.is_empty() { "" } else { "." };
-                open.extend(fields.iter().rev().map(|(key, value)| (format!("{path}{dot}{key}"), value)));
-            }
-            _ => {}
+        if let Ok((index, reading)) = done {
+            readings[index] = Some(reading);
         }
     }
-    found
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_named_by_their_path_and_nothing_else_is_a_figure() {
-        let document = serde_json::json!({ "orders": { "open": 3, "note": "x" }, "total": 1.5, "list": [1] });
-        let found = figures("shop", &document, DateTime::UNIX_EPOCH);
-        let named: Vec<_> = found.iter().map(|f| (f.name.as_str(), f.value)).collect();
-        assert_eq!(named, [("orders.open", 3.0), ("total", 1.5)]);
-        assert_eq!(figures("n", &serde_json::json!(7), DateTime::UNIX_EPOCH)[0].name, "n");
-    }
+    let lost = |source: &Source| {
+        Reading::failed(&source.name, "reading it went wrong within the scheduler".into(), ctx.now(), &source.metrics)
+    };
+    readings.into_iter().zip(sources).map(|(reading, source)| reading.unwrap_or_else(|| lost(source))).collect()
 }

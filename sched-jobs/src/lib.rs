@@ -7,7 +7,7 @@ mod command;
 mod history;
 mod http;
 mod http_call;
-mod page;
+mod render;
 mod report;
 mod retention;
 mod secret;

@@ -1,10 +1,12 @@
 //! The scheduler's own runs as a source.
 
+use chrono::{DateTime, Utc};
 use sched_core::ScheduleName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::reading::Figure;
 use crate::history::{Counts, Statistics};
 
 /// Which of the scheduler's own runs. They are those of the period of the brief or report.
@@ -27,7 +29,7 @@ pub(super) fn units() -> Map<String, Value> {
 }
 
 /// What is told of some runs. What has no value, such as a rate without runs, is null and shown as missing.
-pub(crate) fn figures(counts: &Counts) -> Map<String, Value> {
+fn figures(counts: &Counts) -> Map<String, Value> {
     let seconds = |ms: Option<u64>| json!(ms.map(|ms| ms as f64 / 1000.0));
     let mut figures = Map::new();
     for (name, count) in [
@@ -50,6 +52,30 @@ pub(crate) fn figures(counts: &Counts) -> Map<String, Value> {
         figures.insert(name.into(), seconds(ms));
     }
     figures
+}
+
+/// What every brief tells of the scheduler's own runs.
+pub(crate) fn own_figures(counts: &Counts, at: DateTime<Utc>) -> Vec<Figure> {
+    let told = figures(counts);
+    let labels = [
+        ("failed", "Runs failed", None),
+        ("missed", "Fires missed", None),
+        ("success_rate", "Success rate", Some("%")),
+        ("succeeded", "Runs succeeded", None),
+    ];
+    let figure = |(name, label, unit): (&str, &str, Option<&str>)| {
+        let value = told.get(name).and_then(Value::as_f64);
+        Figure {
+            source: super::OWN.to_owned(),
+            name: name.to_owned(),
+            label: label.to_owned(),
+            value,
+            unit: unit.map(str::to_owned),
+            missing: value.is_none().then(|| "nothing has run".to_owned()),
+            at,
+        }
+    };
+    labels.map(figure).into()
 }
 
 impl History {

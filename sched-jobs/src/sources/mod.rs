@@ -24,8 +24,9 @@ use tokio::task::JoinSet;
 
 use self::document::Format;
 use self::history::History;
-use self::reading::{Column, Metric};
-pub(crate) use self::reading::Reading;
+pub(crate) use self::history::own_figures;
+use self::reading::Metric;
+pub(crate) use self::reading::{Column, Figure, Reading, Table};
 use self::sql::Sql;
 use crate::history::Statistics;
 use crate::http::{Basic, Marks, Network};

@@ -71,6 +71,13 @@ pub(crate) struct Column {
     pub(crate) unit: Option<String>,
 }
 
+impl Column {
+    /// What people read at its head.
+    pub(crate) fn title(&self) -> &str {
+        self.label.as_deref().unwrap_or(&self.name)
+    }
+}
+
 /// A number that a source gave, or why it gave none.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Figure {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::JobEnv;
 use crate::history::{Period, Statistics, count};
-use crate::page::render;
+use crate::render::render;
 use crate::sources::{self, Reading, Source, read_all};
 
 /// Parameters of `report`.

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::figure::{Level, Rated};
 use crate::history::{Period, Statistics};
+use crate::render::number;
 use crate::sources::Reading;
 
 /// The version of the JSON document; it grows when a key changes its meaning or goes.
@@ -326,7 +327,9 @@ fn headline(zone: Tz, statistics: &Statistics, ranked: &[Rated], told: &Told, so
     let runs = match told.broke.as_slice() {
         [] if total.succeeded + total.failed == 0 => "no run has ended in the last 24 hours".to_owned(),
         [] if total.failed == 0 && total.succeeded == 1 => "the one run of the last 24 hours succeeded".to_owned(),
-        [] if total.failed == 0 => format!("all {} runs of the last 24 hours succeeded", total.succeeded),
+        [] if total.failed == 0 => {
+            format!("all {} runs of the last 24 hours succeeded", number(total.succeeded as f64))
+        }
         [] => {
             let healed = told.healed.iter().map(|healed| healed.schedule.as_str()).next().unwrap_or("a schedule");
             match told.healed.len() {

@@ -141,12 +141,14 @@ impl Chart {
             "<svg viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" role=\"img\" \
              aria-label=\"{words}\"><title>{words}</title>"
         );
-        let mut add = |piece: std::fmt::Arguments<'_>| drop(svg.write_fmt(piece));
+        let mut add = |piece: std::fmt::Arguments<'_>| {
+            let _ = svg.write_fmt(piece);
+        };
         if let Some(unit) = self.unit.as_deref().filter(|unit| !unit.is_empty()) {
             add(format_args!(
                 "<text class=\"ax\" x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
                 LEFT - 8.0,
-                top - 9.0,
+                top - 12.0,
                 html(unit)
             ));
         }
@@ -250,9 +252,11 @@ fn line(values: &[Option<f64>], x: impl Fn(usize) -> f64, y: impl Fn(f64) -> f64
     let mut end = |path: &mut String, points: &mut usize, last: Option<(f64, f64)>| {
         match (*points, last) {
             (1, Some((x, y))) => {
-                drop(write!(drawn, "<circle class=\"f {tone}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2\"/>"))
+                let _ = write!(drawn, "<circle class=\"f {tone}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2\"/>");
             }
-            (2.., _) => drop(write!(drawn, "<path class=\"l {tone}\" fill=\"none\" d=\"{path}\"/>")),
+            (2.., _) => {
+                let _ = write!(drawn, "<path class=\"l {tone}\" fill=\"none\" d=\"{path}\"/>");
+            }
             _ => {}
         }
         path.clear();
@@ -308,9 +312,9 @@ mod tests {
 
     use super::*;
 
-    fn chart(shape: Shape, values: Vec<Option<f64>>) -> Chart {
+    fn chart(shape: Shape, values: &[Option<f64>]) -> Chart {
         let labels = (0..values.len()).map(|index| format!("<b>{index}")).collect();
-        let series = |name: &str| Series { name: name.into(), tone: None, values: values.clone() };
+        let series = |name: &str| Series { name: name.into(), tone: None, values: values.to_vec() };
         Chart {
             title: "\"x\" <i>".into(),
             unit: Some("<u>".into()),
@@ -332,8 +336,8 @@ mod tests {
 
     #[test]
     fn nothing_is_drawn_of_nothing() {
-        assert_eq!(chart(Shape::Lines, vec![]).draw(), None);
-        assert_eq!(chart(Shape::Bars, vec![None, Some(f64::NAN)]).draw(), None);
+        assert_eq!(chart(Shape::Lines, &[]).draw(), None);
+        assert_eq!(chart(Shape::Bars, &[None, Some(f64::NAN)]).draw(), None);
         assert_eq!(sparkline(&[Some(1.0), None], "x"), "");
     }
 
@@ -344,7 +348,7 @@ mod tests {
             shape in prop::sample::select(vec![Shape::Bars, Shape::Stack, Shape::Lines]),
         ) {
             let any = values.iter().any(Option::is_some);
-            let drawn = chart(shape, values).draw();
+            let drawn = chart(shape, &values).draw();
             prop_assert_eq!(drawn.is_some(), any);
             let Some(drawn) = drawn else { return Ok(()) };
             for (svg, width) in [(&drawn.wide, 680.0), (&drawn.narrow, 320.0)] {

@@ -11,7 +11,7 @@ use chrono_tz::Tz;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
-use sched_core::JobError;
+use sched_core::{JobError, Reason};
 use serde::Serialize;
 
 pub(crate) use self::chart::{Chart, Drawn, Series, Shape};
@@ -36,7 +36,7 @@ pub(crate) fn render(name: &str, facts: &impl Serialize) -> Result<String, JobEr
     rendered.map_err(|error| JobError::permanent(format!("the page could not be rendered: {error:#}")))
 }
 
-/// What pages, and templates of the user, can call: `number`, `md`, `local`, and for charts `spark`.
+/// What pages, and templates of the user, can call: `number`, `cell`, `md`, `local`, `reason` and `spark`.
 pub(crate) fn environment() -> Environment<'static> {
     let mut pages = Environment::new();
     pages.set_auto_escape_callback(|name| if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None });
@@ -46,6 +46,9 @@ pub(crate) fn environment() -> Environment<'static> {
     pages.add_filter("number", |value: f64, unit: Option<String>| with_unit(value, unit.as_deref()));
     pages.add_filter("md", |value: &Value| markdown(&value.to_string()));
     pages.add_filter("local", local);
+    pages.add_filter("reason", |word: &str| {
+        word.parse().map_or(word.to_owned(), |why: Reason| why.explain().to_owned())
+    });
     pages.add_filter("cell", |value: &Value| cell(value));
     pages.add_function("spark", |values: Vec<Option<f64>>, options: Kwargs| -> Result<Value, Error> {
         let label: String = options.get("label")?;

@@ -90,7 +90,7 @@ fn ask(path: &Path, query: &str, busy: Duration, ready: oneshot::Sender<Interrup
     if !statement.readonly() || statement.column_count() == 0 {
         return Err("the query would write: only a SELECT is asked".into());
     }
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut rows = Vec::new();
     let mut size = 0;
     let mut found = statement.query([]).map_err(fault)?;

@@ -16,6 +16,8 @@ use crate::sources::Reading;
 pub(super) const SCHEMA: u32 = 1;
 /// So many lines of each list are shown; the rest is counted.
 const MOST: usize = 12;
+/// Figures beyond those of the page that the document has.
+const MOST_OTHERS: usize = 100;
 /// What starts later than this is late.
 const LATE: TimeDelta = TimeDelta::minutes(1);
 /// As many clauses make a headline.
@@ -98,6 +100,8 @@ pub(super) struct Brief {
     pub(super) figures: Vec<Rated>,
     /// Figures that the page has no room for.
     figures_more: usize,
+    /// The first of these.
+    others: Vec<Rated>,
     #[serde(flatten)]
     lists: Lists,
     sources: Vec<Reading>,
@@ -270,7 +274,9 @@ pub(super) fn compose(
 ) -> Brief {
     let headline = headline(zone, statistics, &ranked, &told, &sources);
     let figures_more = ranked.len().saturating_sub(super::figure::MOST);
-    let figures: Vec<_> = ranked.into_iter().take(super::figure::MOST).collect();
+    let mut figures = ranked;
+    let mut others = figures.split_off(figures.len().min(super::figure::MOST));
+    others.truncate(MOST_OTHERS);
     let silent = sources.iter().any(|reading| !reading.ok);
     let missing = figures.iter().any(|figure| figure.value.is_none() && figure.level != Level::Ok);
     let worst = figures.iter().map(|figure| figure.level).min().unwrap_or(Level::Ok);
@@ -310,6 +316,7 @@ pub(super) fn compose(
         headline,
         figures,
         figures_more,
+        others,
         lists,
         sources,
     }

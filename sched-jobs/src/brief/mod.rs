@@ -5,6 +5,7 @@ mod figure;
 mod past;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::sync::Arc;
 
@@ -15,13 +16,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, json};
 
-use self::compose::{Reader, compose};
+use self::compose::compose;
 use self::figure::{Rule, rank};
 use self::past::Past;
+use self::told::Reader;
 use crate::JobEnv;
 use crate::history::{Period, Statistics, walk};
 use crate::render::render;
-use crate::sources::{self, Figure, Source, own_figures, read_all};
+use crate::sources::{self, Figure, Reading, Source, own_figures, read_all};
 
 /// The state's name under which past days are kept.
 const PAST: &str = "past";
@@ -119,7 +121,7 @@ impl Job for CeoBrief {
             "headline": brief.headline,
             "level": brief.level,
             "figures": values,
-            "sources": readings,
+            "sources": readings.iter().map(Reading::in_short).collect::<Vec<_>>(),
             "json_path": json_path,
             "html_path": html_path,
             "markdown_path": markdown_path,

@@ -3,9 +3,10 @@ use chrono_tz::Tz;
 use sched_core::{HistoryRow, ScheduleSpec, ScheduleView, TriggerSpec};
 use serde_json::{Value, json};
 
-use super::compose::{Brief, Reader, compose};
+use super::compose::{Brief, compose};
 use super::figure::{Rated, Rule, rank};
 use super::past::Past;
+use super::told::Reader;
 use crate::history::{Period, Statistics};
 use crate::render::render;
 use crate::sources::{Figure, Reading, own_figures};

@@ -25,7 +25,7 @@ use self::versions::{Version, Versions};
 use crate::JobEnv;
 use crate::history::count;
 use crate::render::render;
-use crate::sources::{self, Source, read_all};
+use crate::sources::{self, Reading, Source, read_all};
 
 /// The state's name under which is kept which run holds which period's report.
 const VERSIONS: &str = "versions";
@@ -246,7 +246,7 @@ impl Job for Report {
             "version": document.version,
             "replaces": document.replaces.as_ref().map(|replaced| replaced.run_id),
             "total": document.total,
-            "sources": document.sources,
+            "sources": document.sources.iter().map(Reading::in_short).collect::<Vec<_>>(),
             "json_path": Value::Null,
             "html_path": Value::Null,
         });

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 const MOST_PERIODS: usize = 400;
 /// Older versions of one period that are remembered; they are numbered on.
 const MOST_OLDER: usize = 20;
-/// Figures of a period that are kept for the next one to compare with.
+/// Periods whose figures are kept for others to compare with.
+const MOST_COMPARED: usize = 60;
+/// Figures of a period.
 const MOST_FIGURES: usize = 200;
 
 /// One report of a period.
@@ -76,6 +78,8 @@ impl Versions {
         // Periods begin with their first instant, so the order of their names is that of time.
         self.periods.sort_by(|one, other| one.period.cmp(&other.period));
         self.periods.drain(..self.periods.len().saturating_sub(MOST_PERIODS));
+        let compared = self.periods.len().saturating_sub(MOST_COMPARED);
+        self.periods[..compared].iter_mut().for_each(|held| held.figures.clear());
     }
 }
 
@@ -105,9 +109,10 @@ mod tests {
         assert_eq!((versions.periods.len(), versions.periods[0].older.len()), (1, MOST_OLDER));
         assert_eq!((versions.figure("p", "a.b"), versions.figure("q", "a.b")), (Some(39.0), None));
         for period in 0..500 {
-            versions.put(&format!("q{period:03}"), version(1, 1), std::iter::empty());
+            versions.put(&format!("q{period:03}"), version(1, 1), std::iter::once(("a.b".to_owned(), 1.0)));
         }
         assert_eq!(versions.periods.len(), MOST_PERIODS);
+        assert_eq!((versions.figure("q439", "a.b"), versions.figure("q440", "a.b")), (None, Some(1.0)));
         assert_eq!(versions.next("q499", version(0, 7).run_id).0, 2);
     }
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sched_core::ParamError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// So many figures are taken from one source.
 const MOST_FIGURES: usize = 50;
@@ -14,6 +14,8 @@ const MOST_FIGURES: usize = 50;
 const MOST_ROWS: usize = 500;
 const MOST_COLUMNS: usize = 20;
 const LONGEST_CELL: usize = 300;
+/// All cells of a table together, in bytes.
+const LARGEST_TABLE: usize = 256 << 10;
 const LONGEST_NAME: usize = 100;
 
 /// A figure to take.
@@ -138,6 +140,12 @@ pub(super) fn check(
 }
 
 impl Reading {
+    /// What a run's record keeps of it: of a table only how large it was.
+    pub(crate) fn in_short(&self) -> Value {
+        let rows = self.table.as_ref().map(|table| table.rows_in_all);
+        json!({ "name": self.name, "ok": self.ok, "error": self.error, "figures": self.figures, "rows": rows })
+    }
+
     /// A source that gave nothing; figures that it was to give are missing.
     pub(super) fn failed(source: &str, error: String, at: DateTime<Utc>, metrics: &BTreeMap<String, Metric>) -> Self {
         let figures = metrics.iter().map(|(name, metric)| {
@@ -278,16 +286,22 @@ impl Table {
             Some(plain) => plain.clone(),
             None => Value::Null,
         };
-        let kept = rows.iter().take(MOST_ROWS);
-        let cells = kept.map(|row| columns.iter().map(|column| cell(row, column)).collect()).collect();
+        let mut size = 0;
+        let cells = rows
+            .iter()
+            .take(MOST_ROWS)
+            .map(|row| columns.iter().map(|column| cell(row, column)).collect::<Vec<_>>())
+            .take_while(|cells| {
+                size += cells.iter().map(|cell| cell.as_str().map_or(8, str::len)).sum::<usize>();
+                size <= LARGEST_TABLE
+            })
+            .collect();
         Self { columns, rows: cells, rows_in_all: rows.len() }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn shape(document: &Value, metrics: Value, columns: Value) -> Result<Reading, String> {
@@ -336,6 +350,11 @@ mod tests {
         assert_eq!(table.rows[3][1], json!("{\"x\":1}"));
         assert_eq!(table.rows[3][2].as_str().unwrap().chars().count(), 301);
         assert_eq!(table.rows[4][2], Value::Null);
+        let large: Vec<Value> = (0..500)
+            .map(|_| Map::from_iter((0..20).map(|n| (format!("c{n}"), json!("y".repeat(290))))).into())
+            .collect();
+        let table = shape(&json!(large), json!({}), json!([])).unwrap().table.unwrap();
+        assert_eq!((table.rows.len(), table.rows_in_all), (45, 500));
         let chosen = shape(&json!({ "n": 1 }), json!({}), json!([{ "name": "n", "unit": "s" }])).unwrap();
         assert_eq!(chosen.table.unwrap().rows, [[json!(1)]]);
     }

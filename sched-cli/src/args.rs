@@ -103,6 +103,13 @@ pub(crate) enum Command {
         #[arg(short, long)]
         follow: bool,
     },
+    /// Try a channel out, list what people are told, or try again what was given up
+    Notify {
+        #[command(subcommand)]
+        what: Notify,
+    },
+    /// List the kinds of jobs and channels, or show the parameters of one
+    Kinds { kind: Option<String> },
     /// Run one job once, without a scheduler
     Exec {
         kind: String,
@@ -116,6 +123,23 @@ pub(crate) enum Command {
         #[arg(long, value_name = "TIME")]
         since: Option<DateTime<Utc>>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Notify {
+    /// Send a message that says that it is a trial, at once
+    Test { channel: String },
+    /// List what people are told through channels, newest first
+    List {
+        /// Only what was given up
+        #[arg(long)]
+        dead: bool,
+        /// At most so many
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// Try again to deliver what was given up
+    Retry,
 }
 
 #[derive(Debug, ClapArgs)]

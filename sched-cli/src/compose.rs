@@ -91,6 +91,12 @@ impl Setup {
         Ok(Self::new(source, config, Registry::new()))
     }
 
+    /// The kinds of jobs and channels; whatever the configuration says, they are the same.
+    pub(crate) fn kinds(global: &Global) -> Result<Registry, Failure> {
+        let source = Source::find(global)?;
+        Ok(kinds(&source.base_dir, &source.base_dir.join("data"), &source.base_url))
+    }
+
     fn new(source: Source, mut config: Config, registry: Registry) -> Self {
         let Source { file, base_dir, base_url, .. } = source;
         config.data_dir = base_dir.join(&config.data_dir);

@@ -80,6 +80,25 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
     }
 }
 
+/// Prints a text in lines of a readable length, each with this much space before it.
+pub(crate) fn wrapped(text: &str, indent: usize) {
+    const WIDTH: usize = 96;
+    let mut row = String::new();
+    for word in text.split_whitespace() {
+        if !row.is_empty() && indent + row.chars().count() + 1 + word.chars().count() > WIDTH {
+            line(&format!("{:indent$}{row}", ""));
+            row.clear();
+        }
+        if !row.is_empty() {
+            row.push(' ');
+        }
+        row.push_str(word);
+    }
+    if !row.is_empty() {
+        line(&format!("{:indent$}{row}", ""));
+    }
+}
+
 pub(crate) fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }

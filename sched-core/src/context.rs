@@ -154,6 +154,17 @@ pub struct PruneRule {
     pub dry_run: bool,
 }
 
+/// What pruning removed, or would remove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PrunedHistory {
+    /// Runs.
+    pub runs: u64,
+    /// Ranges.
+    pub ranges: u64,
+    /// Files of the runs: their output and artifacts.
+    pub files: u64,
+}
+
 /// The scheduler's answer to a [`PortRequest`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
@@ -177,12 +188,7 @@ pub enum PortReply {
         schedules: Vec<ScheduleView>,
     },
     /// What pruning removed, or would remove.
-    Pruned {
-        /// Runs.
-        runs: u64,
-        /// Ranges.
-        ranges: u64,
-    },
+    Pruned(PrunedHistory),
     /// Rows of the outbox, without what they carry.
     Outbox {
         /// Newest first.
@@ -352,13 +358,13 @@ impl RunContext {
         run_reply(self.call(PortRequest::Recover { schedule, nominal_at }).await?)
     }
 
-    /// Removes old history; gives the number of runs and ranges removed.
+    /// Removes old history, with the output and artifacts of its runs; says how much.
     ///
     /// # Errors
     /// When the store cannot do it.
-    pub async fn prune(&self, rule: PruneRule) -> Result<(u64, u64), PortError> {
+    pub async fn prune(&self, rule: PruneRule) -> Result<PrunedHistory, PortError> {
         match self.call(PortRequest::Prune { rule }).await? {
-            PortReply::Pruned { runs, ranges } => Ok((runs, ranges)),
+            PortReply::Pruned(pruned) => Ok(pruned),
             other => Err(unexpected(&other)),
         }
     }

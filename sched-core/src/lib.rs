@@ -39,7 +39,9 @@ pub use audit::{AuditFault, AuditReport, ScheduleAudit, audit};
 pub use bus::Subscription;
 pub use channel::{Body, Channel, Channels, DeliveryError, Message, ReadyChannel, Told};
 pub use clock::{Clock, Now, SystemClock};
-pub use context::{JobPort, PortError, PortReply, PortRequest, PruneRule, RunContext, RunInfo, is_plain_file_name};
+pub use context::{
+    JobPort, PortError, PortReply, PortRequest, PruneRule, PrunedHistory, RunContext, RunInfo, is_plain_file_name,
+};
 pub use diff::{Change, ChangeKind, FieldChange, diff};
 pub use drive::{
     BackfillFire, BackfillOrder, Backfilled, EngineError, Files, FilesError, Handle, Scheduler, SchedulerBuilder,

@@ -10,9 +10,9 @@ use std::time::Duration;
 use sched_core::runner::{Attempt, Runner};
 use sched_core::sink::NdjsonLog;
 use sched_core::{
-    Alerting, Channels, EngineError, Event, Job, JobError, MemoryStore, Misfire, Outcome, Output, Recorded, Registry,
-    Retry, RunContext, RunId, RunState, ScheduleSpec, Scheduler, SqliteStore, TriggerRequest, TriggerSpec, Wanted,
-    async_trait,
+    Alerting, Channels, EngineError, Event, Job, JobError, MemoryStore, Misfire, Outcome, Output, PruneRule,
+    PrunedHistory, Recorded, Registry, Retry, RunContext, RunId, RunState, ScheduleSpec, Scheduler, SqliteStore,
+    TriggerRequest, TriggerSpec, Wanted, async_trait,
 };
 use serde::Deserialize;
 use serde_json::Map;
@@ -238,6 +238,34 @@ async fn a_job_keeps_output_artifacts_and_state() {
     assert_eq!(run.data, run.artifacts[0].path.to_string_lossy().as_ref());
     let output = handle.files().unwrap().output_path(run_id);
     assert_eq!(std::fs::read_to_string(output).unwrap(), "one line\n");
+    scheduler.shutdown(GRACE).await;
+}
+
+#[tokio::test]
+async fn pruned_runs_take_what_they_printed_and_kept_with_them_and_nothing_else() {
+    let world = World::new(0);
+    let scheduler = world.start(&["files"]);
+    let handle = scheduler.handle();
+    let run_id = handle.trigger(request("files")).await.unwrap();
+    let run = handle.wait(run_id).await.unwrap();
+    scheduler.shutdown(GRACE).await;
+    // Someone's hand has named another file as the run's.
+    let precious = world.folder.path().join("precious.txt");
+    std::fs::write(&precious, "x").unwrap();
+    let stranger = serde_json::json!([run.artifacts[0], { "name": "precious.txt", "path": precious, "bytes": 1 }]);
+    let store = rusqlite::Connection::open(world.folder.path().join("sched.db")).unwrap();
+    store.execute("UPDATE runs SET artifacts = ?1", [stranger.to_string()]).unwrap();
+    drop(store);
+    let scheduler = world.start(&["files"]);
+    let handle = scheduler.handle();
+    let later = handle.clock().now().utc + chrono::TimeDelta::days(1);
+    let rule = PruneRule { before: later, failures_before: later, keep_newest: 0, dry_run: true };
+    let expected = PrunedHistory { runs: 1, ranges: 0, files: 2 };
+    assert_eq!(handle.prune(rule.clone()).await.unwrap(), expected);
+    let output = handle.files().unwrap().output_path(run_id);
+    assert!(output.exists() && run.artifacts[0].path.exists());
+    assert_eq!(handle.prune(PruneRule { dry_run: false, ..rule }).await.unwrap(), expected);
+    assert!(!output.exists() && !run.artifacts[0].path.exists() && precious.exists());
     scheduler.shutdown(GRACE).await;
 }
 

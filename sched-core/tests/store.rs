@@ -277,7 +277,8 @@ impl<S: Store> Suite<S> {
 
         // Pruning counts before it removes, and says from when on the ledger can vouch.
         let rule = PruneRule { before: at(60), failures_before: at(0), keep_newest: 0, dry_run: true };
-        let pruned = Receipt::Pruned(Pruned { runs: 1, ranges: 2, next: None });
+        let gone = vec![(RunId::from_uuid(Uuid::from_u128(1)), vec![])];
+        let pruned = Receipt::Pruned(Pruned { runs: 1, ranges: 2, gone, next: None });
         assert_eq!(self.one(Intent::Prune { rule: rule.clone(), from: None }), pruned);
         assert_eq!(reader.pruned_before().unwrap(), None);
         assert_eq!(self.one(Intent::Prune { rule: PruneRule { dry_run: false, ..rule }, from: None }), pruned);

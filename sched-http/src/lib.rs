@@ -11,6 +11,7 @@ mod events;
 mod health;
 mod openapi;
 mod original;
+mod outbox;
 mod page;
 mod serve;
 mod steer;
@@ -122,6 +123,7 @@ fn routes(state: &AppState) -> Router<AppState> {
         .merge(original::routes(&state.inner.aliases))
         .merge(api::routes())
         .merge(steer::routes())
+        .merge(outbox::routes())
         .merge(events::routes());
     openapi::documented(documented)
         .merge(dashboard::routes())

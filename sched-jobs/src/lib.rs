@@ -7,6 +7,7 @@ mod command;
 mod history;
 mod http;
 mod http_call;
+mod notify;
 mod render;
 mod report;
 mod retention;
@@ -43,7 +44,7 @@ impl JobEnv {
     }
 }
 
-/// Adds every kind.
+/// Adds every kind of job, and every kind of channel.
 ///
 /// ```
 /// use sched_core::Registry;
@@ -60,6 +61,7 @@ pub fn register_all(registry: &mut Registry, env: &JobEnv) {
     brief::register(registry, &env);
     command::register(registry, &env);
     http_call::register(registry, &env);
+    notify::register(registry, &env);
     report::register(registry, &env);
     retention::register(registry, &env);
     self_heal::register(registry, &env);

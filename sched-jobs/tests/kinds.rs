@@ -356,7 +356,7 @@ async fn retention_keeps_the_newest_of_each_folder_and_never_leaves_its_root() {
     assert_eq!(names(&world.folder.path().join("outside")).len(), 5);
     assert_eq!(world.run("real").await.data["removed_count"], 0);
     let told = world.run("all").await.summary;
-    assert_eq!(told.as_deref(), Some("removed 0 files, 0 bytes; of the history 3 runs and 0 ranges"));
+    assert_eq!(told.as_deref(), Some("removed 0 files, 0 bytes; of the history 3 runs and 0 ranges, with 2 files"));
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(super) fn reader(setup: &Setup) -> Result<SqliteReader, Failure> {
     Ok(SqliteReader::open(path)?)
 }
 
-fn now() -> DateTime<Utc> {
+pub(super) fn now() -> DateTime<Utc> {
     SystemClock::new().now().utc
 }
 

@@ -4,9 +4,11 @@ mod backfill;
 mod exec;
 mod explain;
 mod inspect;
+mod kinds;
 mod lanes;
 mod logs;
 mod next;
+mod notify;
 mod reconcile;
 mod simulate;
 mod steer;
@@ -45,6 +47,8 @@ pub(crate) fn dispatch(args: Args) -> Outcome {
         Command::Retry { run } => steer::retry(global, &run),
         Command::Runs(words) => inspect::runs(global, &words),
         Command::Logs { run, follow } => logs::logs(global, &run, follow),
+        Command::Notify { what } => notify::notify(global, &what),
+        Command::Kinds { kind } => kinds::kinds(global, kind.as_deref()),
         Command::Exec { kind, params } => exec::exec(global, &kind, &params),
         Command::Audit { since } => inspect::audit(global, since),
     }

@@ -139,3 +139,15 @@ fn the_configurations_on_the_page_of_the_report_work_as_pasted() {
     let run = world.ok(&["trigger", "short", "--wait", "--json"]).json();
     assert!(read(&run, "text_path").contains("Nothing ran in this period"), "{run}");
 }
+
+#[test]
+fn the_configuration_on_the_page_of_channels_works_as_pasted() {
+    let text = include_str!("../../../docs/notify.md");
+    let blocks = blocks(text, "toml");
+    assert_eq!(blocks.len(), 1);
+    let world = World::with(blocks[0]);
+    world.ok(&["check"]);
+    for kind in sched_core::NoticeKind::ALL.iter().map(|kind| kind.word()) {
+        assert!(["test", "letter"].contains(&kind) || text.contains(&format!("`{kind}`")), "{kind} is not on the page");
+    }
+}

@@ -9,6 +9,7 @@ mod daemon;
 mod docs;
 mod faults;
 mod frames;
+mod notify;
 mod peers;
 mod readme;
 mod reconcile;

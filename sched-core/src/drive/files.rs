@@ -43,6 +43,33 @@ impl Files {
         self.root.join("output").join(format!("{run_id}.log"))
     }
 
+    /// Removes a run's output and artifacts, or with `dry_run` counts them; gives how many there are. A file that is not
+    /// where it was kept is left: who has moved it wants it.
+    pub(super) fn discard(&self, run_id: RunId, artifacts: &[Artifact], dry_run: bool) -> u64 {
+        let kept = self.root.join("artifacts");
+        let own = |path: &Path| {
+            let folder = path.parent().and_then(|folder| folder.strip_prefix(&kept).ok());
+            let name = path.file_name().and_then(|name| name.to_str());
+            let one_below = folder.is_some_and(|folder| {
+                let mut parts = folder.components();
+                matches!(parts.next(), Some(std::path::Component::Normal(_))) && parts.next().is_none()
+            });
+            one_below && name.is_some_and(is_plain_file_name)
+        };
+        let output = self.output_path(run_id);
+        let files = artifacts.iter().map(|artifact| artifact.path.as_path()).filter(|path| own(path));
+        let mut count = 0;
+        for path in files.chain([output.as_path()]) {
+            let found = std::fs::symlink_metadata(path).is_ok_and(|about| about.is_file());
+            let gone = found && (dry_run || std::fs::remove_file(path).is_ok());
+            if found && !gone {
+                tracing::warn!(path = %path.display(), "the file of a run that is pruned could not be removed");
+            }
+            count += u64::from(gone);
+        }
+        count
+    }
+
     /// Opens a run's output to append to it.
     pub(super) fn append<T>(
         &self,

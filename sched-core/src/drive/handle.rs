@@ -14,14 +14,14 @@ use crate::audit::AuditReport;
 use crate::bus::{Bus, Subscription};
 use crate::channel::Channels;
 use crate::clock::Clock;
-use crate::context::PruneRule;
+use crate::context::{PruneRule, PrunedHistory};
 use crate::engine::{Command, EngineStatus, Input, Refusal, Reply, TriggerRequest};
 use crate::event::{Event, Recorded};
 use crate::id::{NodeId, RunId, ScheduleName, Seq};
 use crate::query::{HistoryFilter, ScheduleView};
 use crate::registry::{ParamError, Registry};
 use crate::run::{HistoryRow, RunRecord};
-use crate::store::{Query, StoreError};
+use crate::store::{PruneCursor, Pruned, Query, StoreError};
 
 /// Why a request to the engine failed.
 #[derive(Debug, thiserror::Error)]
@@ -335,16 +335,22 @@ impl Handle {
         self.ask(Command::Mark { sink: sink.into(), seq }).await.map(drop)
     }
 
-    /// Removes old history, in short transactions; gives the number of runs and ranges.
+    /// Removes old history, in short transactions, with the output and artifacts of its runs; says how much.
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub async fn prune(&self, rule: PruneRule) -> Result<(u64, u64), EngineError> {
-        let (mut runs, mut ranges, mut from) = (0, 0, None);
+    pub async fn prune(&self, rule: PruneRule) -> Result<PrunedHistory, EngineError> {
+        let (mut runs, mut ranges, mut files, mut from) = (0, 0, 0, None);
         loop {
-            let Reply::Pruned(piece) = self.ask(Command::Prune { rule: rule.clone(), from }).await? else {
-                return Err(EngineError::Stopped);
-            };
+            // Files first: those of a run that is no longer recorded would stay for ever.
+            if let Some(kept) = self.files().cloned() {
+                let ahead = PruneRule { dry_run: true, ..rule.clone() };
+                let gone = self.prune_piece(ahead, from).await?.gone;
+                let dry_run = rule.dry_run;
+                let discard = move || gone.iter().map(|(run, own)| kept.discard(*run, own, dry_run)).sum::<u64>();
+                files += tokio::task::spawn_blocking(discard).await.map_err(|_| EngineError::Stopped)?;
+            }
+            let piece = self.prune_piece(rule.clone(), from).await?;
             runs += piece.runs;
             ranges += piece.ranges;
             from = piece.next;
@@ -355,7 +361,14 @@ impl Handle {
         if !rule.dry_run && runs + ranges > 0 {
             self.note(Event::HistoryPruned { runs, ranges, before: rule.before }).await?;
         }
-        Ok((runs, ranges))
+        Ok(PrunedHistory { runs, ranges, files })
+    }
+
+    async fn prune_piece(&self, rule: PruneRule, from: Option<PruneCursor>) -> Result<Pruned, EngineError> {
+        match self.ask(Command::Prune { rule, from }).await? {
+            Reply::Pruned(piece) => Ok(piece),
+            _ => Err(EngineError::Stopped),
+        }
     }
 
     /// Keeps a value for a schedule's jobs.

@@ -78,10 +78,7 @@ impl JobPort for EnginePort {
                 handle.resume(schedule, by()).await.map_err(fail)?;
                 PortReply::Done
             }
-            PortRequest::Prune { rule } => {
-                let (runs, ranges) = handle.prune(rule).await.map_err(fail)?;
-                PortReply::Pruned { runs, ranges }
-            }
+            PortRequest::Prune { rule } => PortReply::Pruned(handle.prune(rule).await.map_err(fail)?),
             PortRequest::StateGet { key } => {
                 PortReply::State { value: handle.state(run.schedule.clone(), key).await.map_err(fail)? }
             }

@@ -361,7 +361,7 @@ impl Machine {
                         }
                         Ok(Reply::Run(*run_id))
                     }
-                    Receipt::Pruned(pruned) => Ok(Reply::Pruned(*pruned)),
+                    Receipt::Pruned(pruned) => Ok(Reply::Pruned(pruned.clone())),
                     Receipt::Applied | Receipt::Claimed(_) | Receipt::Ahead(_) | Receipt::Stands { .. } => Ok(reply),
                 };
                 self.effects.push(Effect::Reply(to, answer));

@@ -289,10 +289,12 @@ pub struct PruneCursor {
 }
 
 /// What one piece of pruning removed, or would.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pruned {
     /// Runs.
     pub runs: u64,
+    /// These runs, with the files that they have kept.
+    pub gone: Vec<(RunId, Vec<Artifact>)>,
     /// Ranges.
     pub ranges: u64,
     /// Where the next piece begins; none after the last.

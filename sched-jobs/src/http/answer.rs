@@ -1,7 +1,13 @@
 //! What came back, or why nothing did.
 
-use reqwest::header::HeaderMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
+
+/// A server that asks for a longer wait is asked again after this.
+const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 
 /// An answer, read up to a bound.
 #[derive(Debug)]
@@ -32,6 +38,19 @@ impl Answer {
     /// The whole body, or why there is no whole one.
     pub(crate) fn whole(&self) -> Result<&[u8], String> {
         if self.cut { Err(format!("more than {} bytes", self.body.len())) } else { Ok(&self.body) }
+    }
+
+    /// The wait that the server asks for: seconds, or a date (RFC 9110, 10.2.3); a day at most.
+    pub(crate) fn retry_after(&self, now: DateTime<Utc>) -> Option<Duration> {
+        let text = self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+        let wait = match text.parse() {
+            Ok(seconds) => Duration::from_secs(seconds),
+            Err(_) => {
+                let until = DateTime::<Utc>::from(httpdate::parse_http_date(text).ok()?);
+                (until - now).to_std().unwrap_or_default()
+            }
+        };
+        Some(wait.min(LONGEST_WAIT))
     }
 }
 
@@ -74,4 +93,28 @@ fn explain(error: &reqwest::Error) -> String {
         cause = error.source();
     }
     if text.is_empty() { "the request could not be made".into() } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_wait_is_read_as_seconds_or_as_a_date_and_bounded() {
+        let now = "1994-11-06T08:49:07Z".parse().unwrap();
+        let read = |text: &'static str| {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
+            Answer { status: StatusCode::SERVICE_UNAVAILABLE, headers, body: Vec::new(), cut: false }.retry_after(now)
+        };
+        assert_eq!(read("120"), Some(Duration::from_secs(120)));
+        for date in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
+            assert_eq!(read(date), Some(Duration::from_secs(30)), "{date}");
+        }
+        assert_eq!(read("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(read("Sat, 06 Nov 2094 08:00:00 GMT"), Some(LONGEST_WAIT));
+        assert_eq!(read("9000000000000"), Some(LONGEST_WAIT));
+        assert_eq!((read("soon"), read("-1")), (None, None));
+    }
 }

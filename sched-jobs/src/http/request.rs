@@ -159,6 +159,11 @@ pub(crate) fn is_absolute(url: &str) -> bool {
 pub(crate) struct Marks(Vec<(HeaderName, HeaderValue)>);
 
 impl Marks {
+    /// Nothing.
+    pub(crate) const fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// `traceparent` (W3C Trace Context): the trace is the run, the span its attempt.
     pub(crate) fn of(ctx: &RunContext) -> Self {
         let run = ctx.run_id().as_uuid();

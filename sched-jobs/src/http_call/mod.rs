@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Method, StatusCode};
 use sched_core::{Job, JobError, Output, ParamError, Registry, RunContext, async_trait, duration_text};
 use schemars::JsonSchema;
@@ -21,8 +19,6 @@ use crate::http::{Answer, Basic, Failure, Marks, Network, Request, get, half_a_m
 
 /// How much of the answer the record keeps.
 const KEPT: usize = 64 * 1024;
-/// A server that asks for a longer wait (`Retry-After`) is asked again after this.
-const LONGEST_WAIT: Duration = Duration::from_secs(86_400);
 /// So many expectations, and so many values, are taken from one answer.
 const MOST: usize = 100;
 
@@ -178,7 +174,7 @@ impl HttpCall {
             let message = format!("answered {status}");
             let again = may_pass(status, self.repeatable);
             let mut error = if again { JobError::new(message) } else { JobError::permanent(message) };
-            if let Some(wait) = wait(&answer.headers, ctx.now()) {
+            if let Some(wait) = answer.retry_after(ctx.now()) {
                 error = error.retry_after(wait);
             }
             return Err(error.with_data(data));
@@ -226,19 +222,6 @@ fn may_pass(status: StatusCode, repeatable: bool) -> bool {
     }
 }
 
-/// The wait that a server asks for: seconds, or a date.
-fn wait(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let until = DateTime::<Utc>::from(httpdate::parse_http_date(text).ok()?);
-            (until - now).to_std().unwrap_or_default()
-        }
-    };
-    Some(wait.min(LONGEST_WAIT))
-}
-
 #[async_trait]
 impl Job for HttpCall {
     async fn run(&self, ctx: &RunContext) -> Result<Output, JobError> {
@@ -248,24 +231,7 @@ impl Job for HttpCall {
 
 #[cfg(test)]
 mod tests {
-    use reqwest::header::HeaderValue;
-
     use super::*;
-
-    #[test]
-    fn a_wait_is_read_as_seconds_or_as_a_date_and_bounded() {
-        let now = "1994-11-06T08:49:07Z".parse().unwrap();
-        let read =
-            |text: &'static str| wait(&HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]), now);
-        assert_eq!(read("120"), Some(Duration::from_secs(120)));
-        for date in ["Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"] {
-            assert_eq!(read(date), Some(Duration::from_secs(30)), "{date}");
-        }
-        assert_eq!(read("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(read("Sat, 06 Nov 2094 08:00:00 GMT"), Some(LONGEST_WAIT));
-        assert_eq!(read("9000000000000"), Some(LONGEST_WAIT));
-        assert_eq!((read("soon"), read("-1")), (None, None));
-    }
 
     #[test]
     fn what_may_have_been_done_is_asked_for_again_only_where_that_does_no_harm() {

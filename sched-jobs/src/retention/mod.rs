@@ -13,7 +13,7 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use glob::Pattern;
-use sched_core::{Job, JobError, Output, ParamError, PruneRule, Registry, RunContext, async_trait};
+use sched_core::{Job, JobError, Output, ParamError, PruneRule, PrunedHistory, Registry, RunContext, async_trait};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -318,8 +318,7 @@ impl Retention {
         work.await.map_err(|error| JobError::new(error.to_string()))
     }
 
-    /// Gives the number of runs and ranges that went.
-    async fn prune(&self, ctx: &RunContext) -> Result<(u64, u64), JobError> {
+    async fn prune(&self, ctx: &RunContext) -> Result<PrunedHistory, JobError> {
         let before = |days: u32| {
             ctx.now().checked_sub_signed(TimeDelta::days(i64::from(days))).unwrap_or(DateTime::<Utc>::UNIX_EPOCH)
         };
@@ -343,8 +342,8 @@ impl Job for Retention {
         let history = if self.params.prune_history { Some(self.prune(ctx).await?) } else { None };
         let verb = if self.params.dry_run { "would remove" } else { "removed" };
         let mut summary = format!("{verb} {} files, {} bytes", swept.removed_count, swept.freed_bytes);
-        if let Some((runs, ranges)) = history {
-            summary += &format!("; of the history {runs} runs and {ranges} ranges");
+        if let Some(PrunedHistory { runs, ranges, files }) = history {
+            summary += &format!("; of the history {runs} runs and {ranges} ranges, with {files} files");
         }
         let data = json!({
             "dry_run": self.params.dry_run,
@@ -354,7 +353,7 @@ impl Job for Retention {
             "kept_count": swept.kept_count,
             "changed_count": swept.changed_count,
             "problems": swept.problems,
-            "history": history.map(|(runs, ranges)| json!({ "runs": runs, "ranges": ranges })),
+            "history": history,
         });
         if !swept.problems.is_empty() {
             return Err(JobError::new(format!("{summary}; first problem: {}", swept.problems[0])).with_data(data));

@@ -120,8 +120,8 @@ pub(crate) fn header(request: &str, name: &str) -> Option<String> {
     found.map(|(_, value)| value.trim().to_owned())
 }
 
-/// An authority of our own, and a server that shows its certificate for `localhost` until the given day.
-pub(crate) fn tls_server(until: (i32, u8, u8)) -> (String, String) {
+/// A server's side of TLS for `localhost`, with a certificate until the given day, and the authority to trust.
+pub(crate) fn tls(until: (i32, u8, u8)) -> (Arc<ServerConfig>, String) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -136,7 +136,12 @@ pub(crate) fn tls_server(until: (i32, u8, u8)) -> (String, String) {
         .with_no_client_auth()
         .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::Pkcs8(key.serialize_der().into()))
         .unwrap();
-    let config = Arc::new(config);
+    (Arc::new(config), authority.pem())
+}
+
+/// A server over TLS for `localhost`, and the authority to trust.
+pub(crate) fn tls_server(until: (i32, u8, u8)) -> (String, String) {
+    let (config, authority) = tls(until);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -152,5 +157,5 @@ pub(crate) fn tls_server(until: (i32, u8, u8)) -> (String, String) {
             });
         }
     });
-    (format!("localhost:{port}"), authority.pem())
+    (format!("localhost:{port}"), authority)
 }

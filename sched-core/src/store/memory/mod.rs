@@ -311,12 +311,12 @@ impl Inner {
             *rank += 1;
             let limit = if run.state.is_failure() { rule.failures_before } else { rule.before };
             if *rank > rule.keep_newest && run.finished_at.is_some_and(|at| at < limit) {
-                runs.push(run.run_id);
+                runs.push((run.run_id, run.artifacts.clone()));
             }
         }
         let ranges: Vec<_> = self.ranges.values().filter(|r| r.until < rule.before).map(|r| r.range_id).collect();
         if !rule.dry_run {
-            for id in &runs {
+            for (id, _) in &runs {
                 self.runs.remove(id);
             }
             let gone: Vec<_> = self.fires.iter().filter(|(_, id)| !self.runs.contains_key(id)).collect();
@@ -342,7 +342,7 @@ impl Inner {
                 self.pruned_before = self.pruned_before.max(Some(rule.before));
             }
         }
-        Receipt::Pruned(Pruned { runs: runs.len() as u64, ranges: ranges.len() as u64, next: None })
+        Receipt::Pruned(Pruned { runs: runs.len() as u64, ranges: ranges.len() as u64, gone: runs, next: None })
     }
 }
 

@@ -4,11 +4,11 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::{PruneCursor, Pruned};
-use super::rows::{self, Id, Micros};
+use super::rows::{self, Id, Json, Micros};
 use super::write::put_fact;
 use crate::context::PruneRule;
 use crate::id::RunId;
-use crate::run::RunState;
+use crate::run::{Artifact, RunState};
 
 type Result<T> = rusqlite::Result<T>;
 
@@ -21,6 +21,7 @@ struct Ended {
     state: RunState,
     queued_at: DateTime<Utc>,
     finished_at: DateTime<Utc>,
+    artifacts: Vec<Artifact>,
 }
 
 /// Removes, or with `dry_run` counts, what is old among the next rows; the cursor says where it ended.
@@ -28,21 +29,23 @@ pub(super) fn prune(tx: &Connection, rule: &PruneRule, from: Option<PruneCursor>
     let ended = ended(tx, rule, from)?;
     let next = (ended.len() == PIECE as usize).then(|| ended.last()).flatten();
     let next = next.map(|run| PruneCursor { at: run.finished_at, run_id: run.run_id });
+    let last = ended.last().map(|run| PruneCursor { at: run.finished_at, run_id: run.run_id });
     let mut pruned = Pruned { next, ..Pruned::default() };
-    for run in &ended {
+    for run in ended {
         let limit = if run.state.is_failure() { rule.failures_before } else { rule.before };
-        if run.finished_at < limit && !is_kept(tx, run, rule.keep_newest)? {
+        if run.finished_at < limit && !is_kept(tx, &run, rule.keep_newest)? {
             pruned.runs += 1;
             if !rule.dry_run {
-                remove_run(tx, run)?;
+                remove_run(tx, &run)?;
             }
+            pruned.gone.push((run.run_id, run.artifacts));
         }
     }
     if next.is_none() {
         pruned.ranges = ranges(tx, rule)?;
         // Without a dry run, the rest of a long list is for the next piece.
         if !rule.dry_run && pruned.ranges == u64::from(PIECE) {
-            pruned.next = ended.last().map(|run| PruneCursor { at: run.finished_at, run_id: run.run_id }).or(from);
+            pruned.next = last.or(from);
             pruned.next = pruned
                 .next
                 .or(Some(PruneCursor { at: DateTime::<Utc>::UNIX_EPOCH, run_id: RunId::from_uuid(uuid::Uuid::nil()) }));
@@ -63,7 +66,7 @@ fn ended(tx: &Connection, rule: &PruneRule, from: Option<PruneCursor>) -> Result
         from.map_or((i64::MIN, uuid::Uuid::nil()), |from| (from.at.timestamp_micros(), from.run_id.as_uuid()));
     let before = rule.before.max(rule.failures_before);
     tx.prepare_cached(
-        "SELECT run_id, schedule, state, queued_at, finished_at FROM runs
+        "SELECT run_id, schedule, state, queued_at, finished_at, artifacts FROM runs
          WHERE (finished_at, run_id) > (?1, ?2) AND finished_at < ?3 ORDER BY finished_at, run_id LIMIT ?4",
     )?
     .query_map(params![at, Id(id), Micros(before), PIECE], |row| {
@@ -73,6 +76,7 @@ fn ended(tx: &Connection, rule: &PruneRule, from: Option<PruneCursor>) -> Result
             state: row.get("state")?,
             queued_at: rows::at(row, "queued_at")?,
             finished_at: rows::at(row, "finished_at")?,
+            artifacts: row.get::<_, Json<_>>("artifacts")?.0,
         })
     })?
     .collect()

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
-use sched_core::{Job, JobError, Output, ParamError, Registry, RunContext, async_trait};
+use sched_core::{ChannelName, Job, JobError, Output, ParamError, Registry, RunContext, async_trait};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, json};
@@ -22,7 +22,7 @@ use self::past::Past;
 use self::told::Reader;
 use crate::JobEnv;
 use crate::history::{Period, Statistics, walk};
-use crate::render::render;
+use crate::render::{letter, render};
 use crate::sources::{self, Figure, Reading, Source, own_figures, read_all};
 
 /// The state's name under which past days are kept.
@@ -45,6 +45,9 @@ struct Params {
     /// The figures that matter, the most important first, and when they are bad.
     #[serde(default)]
     figures: Vec<Rule>,
+    /// The channels that it is sent through.
+    #[serde(default)]
+    send: Vec<ChannelName>,
 }
 
 fn brief() -> String {
@@ -113,10 +116,15 @@ impl Job for CeoBrief {
         let brief = compose(self.params.title.clone(), period, zone, &statistics, ranked, told, readings.clone());
         let document = serde_json::to_vec_pretty(&brief).map_err(|error| JobError::permanent(error.to_string()))?;
         let json_path = ctx.artifact("brief.json", document).await?;
-        let html_path = ctx.artifact("brief.html", render("brief.html", &brief)?).await?;
-        let markdown_path = ctx.artifact("brief.md", render("brief.md", &brief)?).await?;
+        let (page, text) = (render("brief.html", &brief)?, render("brief.md", &brief)?);
+        let html_path = ctx.artifact("brief.html", page.clone()).await?;
+        let markdown_path = ctx.artifact("brief.md", text.clone()).await?;
         let kept = serde_json::to_value(&past).map_err(|error| JobError::permanent(error.to_string()))?;
         ctx.state_put(PAST, kept).await?;
+        // Last: an attempt that failed has sent nothing.
+        if !self.params.send.is_empty() {
+            ctx.send(self.params.send.clone(), letter(&brief.title, &brief.headline, text, page)).await?;
+        }
         let data = json!({
             "headline": brief.headline,
             "level": brief.level,

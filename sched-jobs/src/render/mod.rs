@@ -11,7 +11,7 @@ use chrono_tz::Tz;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Kwargs;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Value};
-use sched_core::{JobError, Reason};
+use sched_core::{JobError, Letter, Reason};
 use serde::Serialize;
 
 pub(crate) use self::chart::{Chart, Drawn, Series, Shape};
@@ -71,6 +71,15 @@ fn local(at: &str, zone: &str, how: Option<String>) -> Result<String, Error> {
     Ok(text)
 }
 
+/// A page as a letter. One that is too long for a letter goes as Markdown alone.
+pub(crate) fn letter(title: &str, headline: &str, markdown: String, page: String) -> Letter {
+    const LONGEST_SUBJECT: usize = 200;
+    let subject = format!("{title}: {headline}").replace(char::is_control, " ");
+    let subject: String = subject.chars().take(LONGEST_SUBJECT).collect();
+    let fits = subject.len() + markdown.len() + page.len() <= Letter::LONGEST;
+    Letter { subject, text: markdown, html: fits.then_some(page) }
+}
+
 /// A cell of a table.
 fn cell(value: &Value) -> String {
     if value.is_none() || value.is_undefined() {
@@ -121,6 +130,14 @@ mod tests {
     fn what_others_say_stays_text() {
         assert_eq!(markdown("a|b\n<script> [x](y) *z* &amp;"), "a\\|b &lt;script\\> \\[x\\](y) \\*z\\* &amp;amp;");
         assert_eq!(html("<a href='x'>\"&"), "&lt;a href=&#39;x&#39;&gt;&quot;&amp;");
+    }
+
+    #[test]
+    fn a_letter_has_one_line_as_its_subject_and_a_page_that_fits() {
+        let short = letter("Brief", "a\nb", "text".into(), "<p>".into());
+        assert_eq!((short.subject.as_str(), short.html.as_deref()), ("Brief: a b", Some("<p>")));
+        let long = letter("Brief", &"x".repeat(999), "text".into(), "x".repeat(Letter::LONGEST));
+        assert_eq!((long.subject.chars().count(), long.html), (200, None));
     }
 
     #[test]

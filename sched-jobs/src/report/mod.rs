@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono_tz::Tz;
-use sched_core::{Job, JobError, Output, ParamError, Registry, RunContext, async_trait};
+use sched_core::{ChannelName, Job, JobError, Output, ParamError, Registry, RunContext, async_trait};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ use self::section::Section;
 use self::versions::{Version, Versions};
 use crate::JobEnv;
 use crate::history::count;
-use crate::render::render;
+use crate::render::{letter, render};
 use crate::sources::{self, Reading, Source, read_all};
 
 /// The state's name under which is kept which run holds which period's report.
@@ -63,6 +63,9 @@ struct Params {
     /// What the template writes: "html", "markdown" or "text". It takes the place of the page in that format.
     #[serde(default)]
     template_writes: Writes,
+    /// The channels that it is sent through, as our page.
+    #[serde(default)]
+    send: Vec<ChannelName>,
 }
 
 fn report() -> String {
@@ -240,6 +243,12 @@ impl Job for Report {
         versions.put(&key, version, figures.into_iter());
         let kept = serde_json::to_value(&versions).map_err(|error| JobError::permanent(error.to_string()))?;
         ctx.state_put(VERSIONS, kept).await?;
+        // Last: an attempt that failed has sent nothing.
+        if !self.params.send.is_empty() {
+            let page = document.page().map_err(|error| JobError::permanent(format!("the report: {error}")))?;
+            let (html, text) = (render("report.html", &page)?, render("report.md", &page)?);
+            ctx.send(self.params.send.clone(), letter(&document.title, &document.headline, text, html)).await?;
+        }
         let mut data = json!({
             "headline": document.headline,
             "period": document.period,

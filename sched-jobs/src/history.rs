@@ -1,8 +1,8 @@
-//! Figures computed from the scheduler's own history. Pure.
+//! Figures computed from the scheduler's own history.
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sched_core::{HistoryFilter, HistoryRow, PortError, RunContext, RunState};
 use serde::Serialize;
 
@@ -11,6 +11,12 @@ use serde::Serialize;
 pub(crate) struct Period {
     pub(crate) from: DateTime<Utc>,
     pub(crate) until: DateTime<Utc>,
+}
+
+impl Period {
+    pub(crate) fn contains(self, at: DateTime<Utc>) -> bool {
+        self.from <= at && at < self.until
+    }
 }
 
 /// What became of one schedule's fires in a period.
@@ -26,10 +32,15 @@ pub(crate) struct Counts {
     /// In milliseconds; none without a finished run.
     pub(crate) p50_ms: Option<u64>,
     pub(crate) p95_ms: Option<u64>,
+    /// How long after its time a run's first attempt started, in milliseconds; none where none did.
+    pub(crate) late_p50_ms: Option<u64>,
+    pub(crate) late_p95_ms: Option<u64>,
     /// The newest failure's error.
     pub(crate) last_error: Option<String>,
     #[serde(skip)]
     pub(crate) durations: Vec<u64>,
+    #[serde(skip)]
+    pub(crate) latenesses: Vec<u64>,
 }
 
 impl Counts {
@@ -51,11 +62,18 @@ impl Counts {
                     RunState::Cancelled => self.cancelled += 1,
                     RunState::Skipped => self.skipped += 1,
                     RunState::Missed => self.missed += 1,
-                    RunState::Queued | RunState::Running => return,
+                    RunState::Queued | RunState::Running => {}
+                }
+                if matches!(run.state, RunState::Skipped | RunState::Missed)
+                    && let Some(reason) = run.reason
+                {
+                    *self.reasons.entry(reason.to_string()).or_default() += 1;
                 }
                 self.durations.extend(run.duration_ms);
+                // What a later attempt waited for was asked for.
+                let start = run.started_at.filter(|_| run.attempt == 1);
+                self.latenesses.extend(start.map(|start| millis(start - run.not_before)));
             }
-            HistoryRow::Range(range) if range.superseded => {}
             HistoryRow::Range(range) => {
                 let count = if range.state == RunState::Missed { &mut self.missed } else { &mut self.skipped };
                 *count += range.count;
@@ -65,12 +83,8 @@ impl Counts {
     }
 
     fn finish(&mut self) {
-        self.durations.sort_unstable();
-        let rank = |share: f64| {
-            let index = (self.durations.len() as f64 * share).ceil() as usize;
-            self.durations.get(index.saturating_sub(1)).copied()
-        };
-        (self.p50_ms, self.p95_ms) = (rank(0.5), rank(0.95));
+        (self.p50_ms, self.p95_ms) = ranks(&mut self.durations);
+        (self.late_p50_ms, self.late_p95_ms) = ranks(&mut self.latenesses);
     }
 
     fn join(&mut self, other: &Self) {
@@ -83,7 +97,22 @@ impl Counts {
             *self.reasons.entry(reason.clone()).or_default() += count;
         }
         self.durations.extend(&other.durations);
+        self.latenesses.extend(&other.latenesses);
     }
+}
+
+fn millis(length: TimeDelta) -> u64 {
+    u64::try_from(length.num_milliseconds()).unwrap_or(0)
+}
+
+/// The median and the 95th percentile, by the nearest rank.
+fn ranks(values: &mut [u64]) -> (Option<u64>, Option<u64>) {
+    values.sort_unstable();
+    let rank = |share: f64| {
+        let index = (values.len() as f64 * share).ceil() as usize;
+        values.get(index.saturating_sub(1)).copied()
+    };
+    (rank(0.5), rank(0.95))
 }
 
 /// Counts by schedule, and all together.
@@ -93,35 +122,62 @@ pub(crate) struct Statistics {
     pub(crate) total: Counts,
 }
 
-/// Counts the rows whose time lies in the period; rows come newest first.
-pub(crate) fn count(rows: &[HistoryRow], period: Period) -> Statistics {
-    let mut statistics = Statistics::default();
-    for row in rows {
-        let at = row.cursor().at;
-        if at >= period.from && at < period.until {
-            statistics.schedules.entry(row.schedule().to_string()).or_default().add(row);
+impl Statistics {
+    /// Counts a row whose time lies in the period; what is still open, or was run after all, counts later or elsewhere.
+    pub(crate) fn add(&mut self, row: &HistoryRow) {
+        if !row.state().is_final() || matches!(row, HistoryRow::Range(range) if range.superseded) {
+            return;
         }
+        self.schedules.entry(row.schedule().to_string()).or_default().add(row);
     }
-    for counts in statistics.schedules.values_mut() {
-        counts.finish();
-        statistics.total.join(counts);
+
+    /// Puts percentiles and totals together, once all rows are counted.
+    pub(crate) fn finish(mut self) -> Self {
+        for counts in self.schedules.values_mut() {
+            counts.finish();
+            self.total.join(counts);
+        }
+        self.total.finish();
+        self
     }
-    statistics.total.finish();
-    statistics
+}
+
+/// The statistics of each period; periods may overlap. A run belongs where it was queued, a range where it ends.
+pub(crate) async fn count(ctx: &RunContext, periods: &[Period]) -> Result<Vec<Statistics>, PortError> {
+    let mut counted = vec![Statistics::default(); periods.len()];
+    if let Some(from) = periods.iter().map(|period| period.from).min() {
+        walk(ctx, from, |row| {
+            let at = row.cursor().at;
+            let within = periods.iter().zip(&mut counted).filter(|(period, _)| period.contains(at));
+            within.for_each(|(_, statistics)| statistics.add(&row));
+        })
+        .await?;
+    }
+    Ok(counted.into_iter().map(Statistics::finish).collect())
 }
 
 /// Reads the history since an instant, page by page, newest first.
-pub(crate) async fn since(ctx: &RunContext, from: DateTime<Utc>) -> Result<Vec<HistoryRow>, PortError> {
+pub(crate) async fn walk(
+    ctx: &RunContext,
+    from: DateTime<Utc>,
+    mut each: impl FnMut(HistoryRow),
+) -> Result<(), PortError> {
     const PAGE: u32 = 1000;
     let mut filter = HistoryFilter { since: Some(from), ..HistoryFilter::newest(PAGE) };
-    let mut rows = Vec::new();
     loop {
         let page = ctx.history(filter.clone()).await?;
         let full = page.len() == PAGE as usize;
         filter.after = page.last().map(HistoryRow::cursor);
-        rows.extend(page);
+        page.into_iter().for_each(&mut each);
         if !full {
-            return Ok(rows);
+            return Ok(());
         }
     }
+}
+
+/// The whole history since an instant, newest first.
+pub(crate) async fn since(ctx: &RunContext, from: DateTime<Utc>) -> Result<Vec<HistoryRow>, PortError> {
+    let mut rows = Vec::new();
+    walk(ctx, from, |row| rows.push(row)).await?;
+    Ok(rows)
 }

@@ -8,7 +8,7 @@ mod history;
 mod http;
 mod http_call;
 mod notify;
-mod page;
+mod render;
 mod report;
 mod retention;
 mod secret;

@@ -222,7 +222,10 @@ async fn a_brief_tells_true_figures_and_shows_sources_that_fail() {
     let run = world.run("brief").await;
     assert_eq!(run.state, RunState::Succeeded, "{:?}", run.error);
     assert_eq!(run.data["headline"], "bad failed once in the last 24 hours; 4 of 6 sources gave no answer");
-    assert_eq!((&run.data["figures"]["succeeded"], &run.data["figures"]["failed"]), (&json!(1), &json!(1)));
+    assert_eq!(
+        (&run.data["figures"]["runs.succeeded"], &run.data["figures"]["runs.failed"]),
+        (&json!(1.0), &json!(1.0))
+    );
     let sources = run.data["sources"].as_array().unwrap();
     let errors: Vec<_> = sources.iter().map(|source| source["error"].as_str().unwrap_or("").to_owned()).collect();
     assert_eq!(errors[..2], ["", ""]);
@@ -234,8 +237,40 @@ async fn a_brief_tells_true_figures_and_shows_sources_that_fail() {
     assert!(html.contains("&lt;b&gt;x") && !html.contains("<b>x"), "what a job prints is escaped");
     let document: Value =
         serde_json::from_str(&std::fs::read_to_string(run.data["json_path"].as_str().unwrap()).unwrap()).unwrap();
-    assert_eq!(document["headline"], run.data["headline"]);
-    assert_eq!(run.artifacts.len(), 2);
+    assert_eq!((&document["schema"], &document["headline"]), (&json!(1), &run.data["headline"]));
+    assert_eq!(run.artifacts.len(), 3);
+}
+
+#[tokio::test]
+async fn a_brief_remembers_the_days_before_and_its_own_day_only_once() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("kpi.json"), "{\"open\": 50}").unwrap();
+    let params = json!({
+        "timezone": "Asia/Tokyo",
+        "sources": [{ "name": "kpi", "file": "kpi.json" }],
+        "figures": [{ "figure": "kpi.open", "better": "down", "warn": 40, "bad": 60 }],
+    });
+    let world = World::in_folder(folder, &[("brief", "ceo_brief", params)]);
+    let handle = world.scheduler.handle();
+    let today = handle.clock().now().utc.with_timezone(&chrono_tz::Asia::Tokyo).date_naive();
+    // Ten days that end yesterday; a week ago it was 7.
+    let days = [5, 6, 5, 7, 4, 5, 6, 5, 4, 5];
+    let past =
+        json!({ "figures": { "kpi.open": { "last": today.pred_opt().unwrap(), "values": days } }, "broken": {} });
+    handle.put_state("brief".parse().unwrap(), "past".into(), past).await.unwrap();
+    for value in ["50", "61"] {
+        std::fs::write(world.folder.path().join("kpi.json"), format!("{{\"open\": {value}}}")).unwrap();
+        let run = world.run("brief").await;
+        let document: Value =
+            serde_json::from_str(&std::fs::read_to_string(run.data["json_path"].as_str().unwrap()).unwrap()).unwrap();
+        let figure = &document["figures"][0];
+        assert_eq!(figure["level"], if value == "50" { "warn" } else { "bad" });
+        assert_eq!((&figure["yesterday"]["value"], &figure["last_week"]["value"]), (&json!(5.0), &json!(7.0)));
+        assert_eq!((&figure["unusual"]["days"], &figure["unusual"]["median"]), (&json!(10), &json!(5.0)));
+    }
+    let kept = handle.state("brief".parse().unwrap(), "past".into()).await.unwrap().unwrap();
+    let values = kept["figures"]["kpi.open"]["values"].as_array().unwrap().clone();
+    assert_eq!((values.len(), values.last()), (11, Some(&json!(61.0))), "the day has one figure, the newest");
 }
 
 #[tokio::test]
@@ -321,7 +356,7 @@ async fn retention_keeps_the_newest_of_each_folder_and_never_leaves_its_root() {
     assert_eq!(names(&world.folder.path().join("outside")).len(), 5);
     assert_eq!(world.run("real").await.data["removed_count"], 0);
     let told = world.run("all").await.summary;
-    assert_eq!(told.as_deref(), Some("removed 0 files, 0 bytes; of the history 3 runs and 0 ranges"));
+    assert_eq!(told.as_deref(), Some("removed 0 files, 0 bytes; of the history 3 runs and 0 ranges, with 2 files"));
 }
 
 #[test]
@@ -341,7 +376,7 @@ fn parameters_that_cannot_work_are_refused_before_anything_runs() {
     check("http_call", json!({ "url": "ftp://x" }), "params.url: a URL begins with");
     check("http_call", json!({ "url": "/x" }), "BASE_URL");
     check("http_call", json!({ "url": "http://x", "bearer": "s3cret" }), "not the token itself");
-    check("ceo_brief", json!({ "sources": [{ "name": "x" }] }), "exactly one of `url` and `file`");
+    check("ceo_brief", json!({ "sources": [{ "name": "x" }] }), "exactly one of `url`, `file`");
     check("report", json!({ "timezone": "Mars/Base" }), "params.timezone: ");
     check("self_heal", json!({ "max_retires": 1 }), "unknown field `max_retires`");
 }

@@ -111,6 +111,55 @@ fn the_configurations_on_the_page_of_command_work_as_pasted() {
 }
 
 #[test]
+fn the_configuration_on_the_page_of_the_brief_works_as_pasted() {
+    let text = include_str!("../../../docs/kinds/ceo_brief.md");
+    let blocks = blocks(text, "toml");
+    assert_eq!(blocks.len(), 1);
+    let world = World::with(blocks[0]);
+    world.ok(&["check"]);
+    std::fs::write(world.path("shop.json"), "{\"orders\": {\"open\": 12}, \"revenue\": 700}").unwrap();
+    let crm = rusqlite::Connection::open(world.path("crm.db")).unwrap();
+    crm.execute_batch("CREATE TABLE lead (closed TEXT); INSERT INTO lead VALUES (NULL), ('yes')").unwrap();
+    world.ok(&["start"]);
+    let run = world.ok(&["trigger", "brief", "--wait", "--json"]).json();
+    assert_eq!(run["state"], "succeeded", "{run}");
+    let (figures, sources) = (&run["data"]["figures"], run["data"]["sources"].as_array().unwrap());
+    let told = [&figures["shop.orders"], &figures["shop.revenue"], &figures["crm.leads"]];
+    assert_eq!(told.map(serde_json::Value::as_f64), [Some(12.0), Some(700.0), Some(1.0)], "{run}");
+    assert!(figures["disk.used"].is_number(), "{run}");
+    assert_eq!(sources.iter().filter(|source| source["ok"] == false).count(), 1, "nobody answers for the last one");
+    let document: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(run["data"]["json_path"].as_str().unwrap()).unwrap()).unwrap();
+    assert_eq!((&document["figures"][0]["figure"], &document["level"]), (&"shop.revenue".into(), &"warn".into()));
+    for key in document.as_object().unwrap().keys().chain(document["figures"][0].as_object().unwrap().keys()) {
+        assert!(key == "schema" || text.contains(&format!("`{key}`")), "{key} is not on the page");
+    }
+}
+
+#[test]
+fn the_configurations_on_the_page_of_the_report_work_as_pasted() {
+    let text = include_str!("../../../docs/kinds/report.md");
+    let blocks = blocks(text, "toml");
+    assert_eq!(blocks.len(), 2);
+    let world = World::with(&blocks.join("\n\n"));
+    world.ok(&["check"]);
+    std::fs::write(world.path("weeks.csv"), "week,this_year,last_year\nW1,3,2\nW2,5,4\n").unwrap();
+    world.ok(&["start"]);
+    let run = world.ok(&["trigger", "monthly", "--wait", "--json"]).json();
+    assert_eq!((&run["state"], &run["data"]["version"]), (&"succeeded".into(), &1.into()), "{run}");
+    let read =
+        |run: &serde_json::Value, key: &str| std::fs::read_to_string(run["data"][key].as_str().unwrap()).unwrap();
+    assert!(read(&run, "html_path").contains("This year: from 3 to 5, last 5"));
+    let document: serde_json::Value = serde_json::from_str(&read(&run, "json_path")).unwrap();
+    for key in document.as_object().unwrap().keys() {
+        assert!(key == "schema" || text.contains(&format!("`{key}`")), "{key} is not on the page");
+    }
+    assert_eq!(run["artifacts"].as_array().unwrap().len(), 4);
+    let run = world.ok(&["trigger", "short", "--wait", "--json"]).json();
+    assert!(read(&run, "text_path").contains("Nothing ran in this period"), "{run}");
+}
+
+#[test]
 fn the_configuration_on_the_page_of_channels_works_as_pasted() {
     let text = include_str!("../../../docs/notify.md");
     let blocks = blocks(text, "toml");

@@ -14,8 +14,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
 use self::output::{Ear, follow};
-use self::params::Meaning;
-pub(crate) use self::params::Params;
+pub(crate) use self::params::{Meaning, Params};
 use crate::JobEnv;
 
 /// What a program gets between TERM and KILL.
@@ -25,8 +24,8 @@ const TERM_GRACE: Duration = Duration::from_secs(2);
 const PIPE_GRACE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Command {
-    params: Params,
-    env: Arc<JobEnv>,
+    pub(crate) params: Params,
+    pub(crate) env: Arc<JobEnv>,
 }
 
 pub(crate) fn register(registry: &mut Registry, env: &Arc<JobEnv>) {
@@ -58,7 +57,8 @@ impl Command {
         Ok((Some(read.into()), Some(write)))
     }
 
-    async fn start(&self, ctx: &RunContext, work: &mut JoinSet<()>) -> Result<Tree, JobError> {
+    /// Starts the tree; what writes its standard input is left in `work`.
+    pub(crate) async fn start(&self, ctx: &RunContext, work: &mut JoinSet<()>) -> Result<Tree, JobError> {
         let program = self.params.program(ctx, &self.env).map_err(JobError::new)?;
         let (stdin, write) = self.stdin()?;
         let tree = Tree::start(ctx.run_id(), program, stdin).await.map_err(|error| match error {

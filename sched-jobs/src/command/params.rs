@@ -39,7 +39,7 @@ pub(crate) struct Params {
     inherit: Vec<String>,
     /// A text for its standard input.
     #[serde(default)]
-    pub(super) stdin: Option<String>,
+    pub(crate) stdin: Option<String>,
     /// A file for its standard input.
     #[serde(default)]
     stdin_file: Option<PathBuf>,
@@ -72,7 +72,7 @@ fn zero() -> Vec<u8> {
 
 /// What an exit code means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Meaning {
+pub(crate) enum Meaning {
     Success,
     Failure,
     /// No further attempt helps.
@@ -147,7 +147,7 @@ impl Params {
     }
 
     /// What the program says by its exit code.
-    pub(super) fn meaning(&self, code: i32) -> Meaning {
+    pub(crate) fn meaning(&self, code: i32) -> Meaning {
         let among = |codes: &[u8]| u8::try_from(code).is_ok_and(|code| codes.contains(&code));
         if among(&self.success_codes) {
             Meaning::Success
@@ -159,11 +159,11 @@ impl Params {
     }
 
     /// The file that is its standard input.
-    pub(super) fn stdin_file(&self, env: &JobEnv) -> Option<PathBuf> {
+    pub(crate) fn stdin_file(&self, env: &JobEnv) -> Option<PathBuf> {
         self.stdin_file.as_deref().map(|path| env.path(path))
     }
 
-    pub(super) fn program(&self, ctx: &RunContext, env: &JobEnv) -> Result<Program, String> {
+    pub(crate) fn program(&self, ctx: &RunContext, env: &JobEnv) -> Result<Program, String> {
         let argv: Vec<OsString> = if self.shell {
             ["/bin/sh", "-c", &self.argv[0]].map(OsString::from).into()
         } else {

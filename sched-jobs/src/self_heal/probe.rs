@@ -4,9 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sched_core::{HistoryFilter, HistoryRow, RunContext, RunState};
+use sched_core::{HistoryFilter, HistoryRow, OutboxLine, RunContext, RunState};
 
-use super::params::{Certificate, Check, Disk, FileAge, Free, LastSuccess, Probe, patterns};
+use super::params::{Certificate, Check, Disk, FileAge, Free, LastSuccess, Probe, Undelivered, patterns};
 use super::runs::{Ill, Sick, matches, sick, stuck};
 use super::{certificate, memory};
 use crate::JobEnv;
@@ -109,8 +109,23 @@ async fn once(ctx: &RunContext, env: &Arc<JobEnv>, probe: &Probe) -> Result<Opti
             let stuck = stuck.filter(|(schedule, _)| matches(&patterns, schedule));
             listed(stuck.map(|(schedule, time)| format!("{schedule} has been running for {}", span(time))))
         }
+        Probe::Undelivered(wanted) => undelivered(ctx, wanted).await?,
     };
     Ok(reason.map(Finding::from))
+}
+
+async fn undelivered(ctx: &RunContext, wanted: &Undelivered) -> Result<Option<String>, String> {
+    const MOST: u32 = 1000;
+    let rows = ctx.undelivered(MOST).await.map_err(|error| error.to_string())?;
+    let patterns = patterns(&wanted.channels);
+    let from = older(wanted.within, ctx.now());
+    let rows = rows.iter().filter(|row| row.ended_at.is_some_and(|at| at >= from));
+    let rows = rows.filter(|row| patterns.is_empty() || patterns.iter().any(|one| one.matches(row.channel.as_str())));
+    let words = |row: &OutboxLine| {
+        let error = row.error.as_deref().unwrap_or("given up");
+        format!("{}: {error}", row.channel)
+    };
+    Ok(listed(rows.map(words)))
 }
 
 fn file_age(file: &FileAge, env: &JobEnv, now: DateTime<Utc>) -> Result<Option<String>, String> {

@@ -94,7 +94,7 @@ pub(super) fn scope(remedy: &Remedy, mut finding: Finding, now: DateTime<Utc>) -
             }
         }
         Remedy::Backfill(rule) => finding.sick.truncate(rule.most),
-        Remedy::Trigger(_) | Remedy::Command(_) | Remedy::Call(_) | Remedy::Restart(_) => {}
+        Remedy::Trigger(_) | Remedy::Command(_) | Remedy::Call(_) | Remedy::Restart(_) | Remedy::Redeliver(_) => {}
     }
     scope.now = Some(finding);
     scope
@@ -138,6 +138,7 @@ pub(super) async fn apply(
                 return Err(format!("answered {}", answer.status));
             }
         }
+        Remedy::Redeliver(_) => drop(ctx.redeliver().await.map_err(|error| error.to_string())?),
         Remedy::Restart(restart) => {
             let without = "; a unit can be restarted where systemd runs, and by who may";
             run(ctx, env, check, systemctl(restart)).await.map_err(|error| format!("systemctl: {error}{without}"))?;

@@ -185,7 +185,8 @@ fn scheduler(place: &Place, channels: &[(&str, ReadyChannel)], schedules: &[(&st
     sched_core::process::init_within(&["--exact", "shim", "--nocapture"]);
     let never = TriggerSpec::once("2999-01-01T00:00:00Z".parse().unwrap());
     let specs = schedules.iter().map(|(schedule, params)| {
-        let mut spec = ScheduleSpec::new(schedule, "command", never.clone()).unwrap();
+        let kind = if ["ceo_brief", "report"].contains(schedule) { schedule } else { "command" };
+        let mut spec = ScheduleSpec::new(schedule, kind, never.clone()).unwrap();
         spec.params = params.as_object().unwrap().clone();
         spec.retry.attempts = 1;
         spec.with_notify(channels.iter().map(|(channel, _)| name(channel)))
@@ -283,4 +284,26 @@ async fn a_letter_is_sent_as_it_was_written() {
     let long = Letter { subject: "x".into(), text: "x".repeat(2 << 20), html: None };
     let error = handle.send(vec![name("mail")], "brief".parse().unwrap(), long).await.unwrap_err();
     assert!(error.to_string().contains("more than 1048576"), "{error}");
+}
+
+#[tokio::test]
+async fn briefs_and_reports_are_sent_through_the_channels_that_they_name() {
+    let (address, asked) = answers("200 OK", "");
+    let place = Place::new("x");
+    let hook = place.channel("webhook", &json!({ "url": format!("http://{address}/"), "secret": "file:secret" }));
+    let to = json!({ "send": ["desk"], "title": "Morning" });
+    let kinds = [("ceo_brief", to.clone()), ("report", to)];
+    let scheduler = scheduler(&place, &[("desk", hook)], &kinds);
+    for kind in ["ceo_brief", "report"] {
+        let run = run(&scheduler, kind).await;
+        assert_eq!(run.state, RunState::Succeeded, "{:?}", run.error);
+    }
+    let letters = |asked: &[String]| asked.iter().filter(|request| request.contains("\"subject\"")).count();
+    while letters(&asked.lock().unwrap()) < 2 {
+        tokio::task::yield_now().await;
+    }
+    let sent = asked.lock().unwrap().clone();
+    assert!(sent.iter().any(|request| request.contains("Morning: No run has ended in the last 24 hours")), "{sent:?}");
+    assert!(sent.iter().any(|request| request.contains("Morning: Nothing ran in this period")), "{sent:?}");
+    assert!(sent.iter().all(|request| !request.contains("\"subject\"") || request.contains("<!doctype html>")));
 }

@@ -133,7 +133,10 @@ impl Tree {
             }
             Ok(other) => Err(unexpected(&other)),
             Err(error) => {
-                drop(self.way.take());
+                if let Some((shim, control)) = self.way.take() {
+                    drop(control);
+                    drop(shim);
+                }
                 let run_id = self.run_id;
                 // Whoever was below it has another parent now; its mark tells.
                 let _ = tokio::task::spawn_blocking(move || crate::process::sweep(&[run_id])).await;
@@ -148,6 +151,16 @@ impl Tree {
             && let Ok(control) = control.into_std()
         {
             shim.put(control);
+        }
+    }
+}
+
+impl Drop for Tree {
+    /// The shim ends with its tree when it is left; it is waited for only then.
+    fn drop(&mut self) {
+        if let Some((shim, control)) = self.way.take() {
+            drop(control);
+            drop(shim);
         }
     }
 }

@@ -10,7 +10,7 @@ use sched_core::{ParamError, duration_text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub(super) use self::probe::{Certificate, Disk, FileAge, Free, LastSuccess, Probe, patterns};
+pub(super) use self::probe::{Certificate, Disk, FileAge, Free, LastSuccess, Probe, Undelivered, patterns};
 pub(super) use self::remedy::{Remedy, Restart};
 use super::decide::Limits;
 use crate::JobEnv;
@@ -202,6 +202,9 @@ impl Check {
             }
             (Some(Remedy::Backfill(_)), check) if !matches!(check, Probe::MissedRuns(_)) => {
                 fault(at, "remedy.backfill", "it runs the fires that a check `missed_runs` finds")
+            }
+            (Some(Remedy::Redeliver(_)), check) if !matches!(check, Probe::Undelivered(_)) => {
+                fault(at, "remedy.redeliver", "it delivers what a check `undelivered` finds")
             }
             (Some(remedy), _) => remedy.check(&format!("{at}remedy."), env),
             (None, _) => Ok(()),

@@ -39,6 +39,8 @@ pub(in crate::self_heal) enum Probe {
     MissedRuns(Runs),
     /// No run goes on for too long.
     StuckRuns(Stuck),
+    /// No channel has given up what it was to tell.
+    Undelivered(Undelivered),
 }
 
 /// A port.
@@ -155,6 +157,24 @@ pub(in crate::self_heal) struct Stuck {
     pub(in crate::self_heal) longer_than: Duration,
 }
 
+/// What channels have given up.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::self_heal) struct Undelivered {
+    /// Names of channels, with `*` and `?`; all unless set.
+    pub(in crate::self_heal) channels: Vec<String>,
+    /// How far back it looks.
+    #[serde(with = "duration_text")]
+    #[schemars(with = "String")]
+    pub(in crate::self_heal) within: Duration,
+}
+
+impl Default for Undelivered {
+    fn default() -> Self {
+        Self { channels: Vec::new(), within: a_day() }
+    }
+}
+
 const fn a_day() -> Duration {
     Duration::from_secs(86_400)
 }
@@ -184,6 +204,7 @@ impl Probe {
             Self::FailedRuns(runs) => schedules("failed_runs.schedules", &runs.schedules),
             Self::MissedRuns(runs) => schedules("missed_runs.schedules", &runs.schedules),
             Self::StuckRuns(stuck) => schedules("stuck_runs.schedules", &stuck.schedules),
+            Self::Undelivered(undelivered) => schedules("undelivered.channels", &undelivered.channels),
             Self::FileAge(_) | Self::LastSuccess(_) => Ok(()),
         }
     }

@@ -27,6 +27,8 @@ pub(in crate::self_heal) enum Remedy {
     Call(Request),
     /// Restart a unit of systemd.
     Restart(Restart),
+    /// Try again to deliver what channels have given up.
+    Redeliver(Redeliver),
 }
 
 /// How failed runs are run again. What has succeeded since never is.
@@ -86,6 +88,11 @@ pub(in crate::self_heal) struct Restart {
     pub(in crate::self_heal) user: bool,
 }
 
+/// How what was given up is delivered.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::self_heal) struct Redeliver {}
+
 const fn one() -> u32 {
     1
 }
@@ -100,7 +107,7 @@ impl Remedy {
             Self::Retry(retry) if !(1..=MOST_USES as u32).contains(&retry.retries) => {
                 fault(at, "retry.retries", format!("must be 1 to {MOST_USES}"))
             }
-            Self::Retry(_) | Self::Backfill(_) | Self::Trigger(_) => Ok(()),
+            Self::Retry(_) | Self::Backfill(_) | Self::Trigger(_) | Self::Redeliver(_) => Ok(()),
             Self::Command(program) => program.check(&format!("{at}command.")),
             Self::Call(request) => request.check(&format!("{at}call."), env),
             Self::Restart(restart) => {
@@ -121,6 +128,7 @@ impl Remedy {
             Self::Command(program) => format!("run the program {}", program.argv.first().map_or("", String::as_str)),
             Self::Call(_) => "call the URL".into(),
             Self::Restart(restart) => format!("restart {}", restart.unit),
+            Self::Redeliver(_) => "deliver again".into(),
         }
     }
 }

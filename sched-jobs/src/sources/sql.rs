@@ -1,0 +1,148 @@
+//! A source that is a question to a SQLite file, which is opened to read only.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Error, InterruptHandle, OpenFlags};
+use sched_core::ParamError;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
+
+use crate::JobEnv;
+
+/// More rows are no table for people.
+const MOST_ROWS: usize = 10_000;
+/// All values together.
+const LARGEST: usize = 1 << 20;
+/// As long is waited for a writer of the file.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// A question to a SQLite file.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sql {
+    /// The SQLite file. It is opened to read only.
+    file: PathBuf,
+    /// One SELECT. Rows become a table; a single row without `columns` becomes figures, named by its columns.
+    query: String,
+}
+
+impl Sql {
+    pub(super) fn check(&self, at: &str) -> Result<(), ParamError> {
+        let word = first_word(&self.query);
+        if ["select", "with", "values"].iter().any(|known| word.eq_ignore_ascii_case(known)) {
+            return Ok(());
+        }
+        Err(ParamError::new(format!("{at}query"), "must be one SELECT (it may begin with WITH or VALUES)"))
+    }
+
+    /// The rows as a list of objects; a single one as itself.
+    pub(super) async fn ask(&self, env: &JobEnv, limit: Duration) -> Result<Value, String> {
+        let (path, query) = (env.path(&self.file), self.query.clone());
+        let (send, receive) = oneshot::channel();
+        let asking = tokio::task::spawn_blocking(move || ask(&path, &query, BUSY.min(limit), send));
+        // Without a connection the question has failed already, and says so.
+        let _stop = receive.await.ok().map(Stop);
+        asking.await.map_err(|error| error.to_string())?
+    }
+}
+
+/// Ends the question when nobody waits for its answer any more.
+struct Stop(InterruptHandle);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.interrupt();
+    }
+}
+
+fn first_word(query: &str) -> &str {
+    let mut rest = query.trim_start();
+    loop {
+        let after = if let Some(comment) = rest.strip_prefix("--") {
+            comment.split_once('\n').map_or("", |(_, rest)| rest)
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            comment.split_once("*/").map_or("", |(_, rest)| rest)
+        } else {
+            return rest.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+        };
+        rest = after.trim_start();
+    }
+}
+
+fn ask(path: &Path, query: &str, busy: Duration, ready: oneshot::Sender<InterruptHandle>) -> Result<Value, String> {
+    let fault = |error: Error| match error {
+        Error::MultipleStatement => "the query is more than one statement".to_owned(),
+        error => format!("{}: {error}", path.display()),
+    };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(fault)?;
+    connection.busy_timeout(busy).map_err(fault)?;
+    // A file from elsewhere may have views and triggers that call functions.
+    connection.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF").map_err(fault)?;
+    if ready.send(connection.get_interrupt_handle()).is_err() {
+        return Err("nobody waits for it".into());
+    }
+    let mut statement = connection.prepare(query).map_err(fault)?;
+    if !statement.readonly() || statement.column_count() == 0 {
+        return Err("the query would write: only a SELECT is asked".into());
+    }
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
+    let mut rows = Vec::new();
+    let mut size = 0;
+    let mut found = statement.query([]).map_err(fault)?;
+    while let Some(row) = found.next().map_err(fault)? {
+        if rows.len() == MOST_ROWS {
+            return Err(format!("more than {MOST_ROWS} rows: add a LIMIT to the query"));
+        }
+        let mut object = Map::new();
+        for (index, name) in names.iter().enumerate() {
+            let value = row.get_ref(index).map_err(fault)?;
+            size += name.len() + length(value);
+            if size > LARGEST {
+                return Err(format!("more than {LARGEST} bytes: select less"));
+            }
+            object.insert(name.clone(), plain(value));
+        }
+        rows.push(Value::Object(object));
+    }
+    Ok(if rows.len() == 1 { rows.remove(0) } else { Value::Array(rows) })
+}
+
+const fn length(value: ValueRef<'_>) -> usize {
+    match value {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len(),
+        _ => 8,
+    }
+}
+
+fn plain(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(number) => json!(number),
+        ValueRef::Real(number) => json!(number),
+        ValueRef::Text(bytes) => json!(String::from_utf8_lossy(bytes)),
+        ValueRef::Blob(bytes) => json!(format!("{} bytes", bytes.len())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_question_is_accepted() {
+        let check = |query: &str| Sql { file: "x".into(), query: query.into() }.check("").is_ok();
+        for query in ["SELECT 1", " select 1", "-- why\n/* so */ WITH a AS (SELECT 1) SELECT * FROM a", "values (1)"] {
+            assert!(check(query), "{query}");
+        }
+        for query in
+            ["", "DELETE FROM a", "PRAGMA user_version", "selection", "-- select", "/* select", "ATTACH 'x' AS y"]
+        {
+            assert!(!check(query), "{query}");
+        }
+    }
+}

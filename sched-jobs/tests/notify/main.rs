@@ -185,7 +185,8 @@ fn scheduler(place: &Place, channels: &[(&str, ReadyChannel)], schedules: &[(&st
     sched_core::process::init_within(&["--exact", "shim", "--nocapture"]);
     let never = TriggerSpec::once("2999-01-01T00:00:00Z".parse().unwrap());
     let specs = schedules.iter().map(|(schedule, params)| {
-        let kind = if ["ceo_brief", "report"].contains(schedule) { schedule } else { "command" };
+        let own = ["ceo_brief", "report", "self_heal"].contains(schedule);
+        let kind = if own { schedule } else { "command" };
         let mut spec = ScheduleSpec::new(schedule, kind, never.clone()).unwrap();
         spec.params = params.as_object().unwrap().clone();
         spec.retry.attempts = 1;
@@ -306,4 +307,32 @@ async fn briefs_and_reports_are_sent_through_the_channels_that_they_name() {
     assert!(sent.iter().any(|request| request.contains("Morning: No run has ended in the last 24 hours")), "{sent:?}");
     assert!(sent.iter().any(|request| request.contains("Morning: Nothing ran in this period")), "{sent:?}");
     assert!(sent.iter().all(|request| !request.contains("\"subject\"") || request.contains("<!doctype html>")));
+}
+
+#[tokio::test]
+async fn self_heal_finds_what_a_channel_has_given_up_and_delivers_it_again() {
+    // The first message is refused for good, and those that tell of it.
+    let (address, asked) = server(|stream, request, before| {
+        let failure = request.contains("\"failed\"");
+        say(stream, if before == 0 && failure { "400 Bad Request" } else { "200 OK" }, "");
+    });
+    let place = Place::new("x");
+    let mut hook = place.channel("webhook", &json!({ "url": format!("http://{address}/") }));
+    (hook.policy.group, hook.policy.on) = (Duration::ZERO, [sched_core::NoticeKind::Failed].into());
+    let heal = json!({
+        "retry_failed": false,
+        "checks": [{ "name": "told", "check": { "undelivered": { "channels": ["de*"] } }, "remedy": { "redeliver": {} } }],
+    });
+    let scheduler = scheduler(&place, &[("desk", hook)], &[("bad", json!({ "argv": ["false"] })), ("self_heal", heal)]);
+    run(&scheduler, "bad").await;
+    let dead = OutboxFilter { state: Some(OutboxState::Dead), after: None, limit: 10 };
+    while scheduler.handle().outbox(dead.clone()).await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let healed = run(&scheduler, "self_heal").await;
+    assert_eq!(healed.state, RunState::Succeeded, "{:?}", healed.error);
+    assert_eq!(healed.data["found"][0]["reason"], "desk: answered 400 Bad Request", "{}", healed.data);
+    assert_eq!(healed.data["verified"], json!(["told"]), "{}", healed.data);
+    delivered(&scheduler, 1).await;
+    assert_eq!(asked.lock().unwrap().len(), 2);
 }

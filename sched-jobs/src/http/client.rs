@@ -44,7 +44,7 @@ fn config(roots: Vec<CertificateDer<'static>>) -> Result<ClientConfig, String> {
 }
 
 /// The system's certificates are read once.
-fn of_the_system() -> Result<ClientConfig, String> {
+pub(crate) fn of_the_system() -> Result<ClientConfig, String> {
     static CONFIG: OnceLock<Result<ClientConfig, String>> = OnceLock::new();
     CONFIG.get_or_init(|| config(Vec::new())).clone()
 }

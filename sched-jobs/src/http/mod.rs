@@ -13,6 +13,8 @@ mod network;
 mod request;
 
 pub(crate) use answer::{Answer, Failure};
+#[cfg(feature = "postgres")]
+pub(crate) use client::of_the_system as tls_config;
 pub(crate) use client::provider;
 pub(crate) use connect::{connect, host_and_port};
 pub(crate) use network::Network;

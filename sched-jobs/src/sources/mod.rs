@@ -6,6 +6,8 @@
 mod document;
 mod history;
 mod http;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod program;
 mod reading;
 mod sql;
@@ -74,7 +76,7 @@ pub(crate) struct Source {
     /// A file: JSON, CSV with a head line, or text.
     #[serde(default)]
     file: Option<PathBuf>,
-    /// A question to a SQLite file.
+    /// A question to a database.
     #[serde(default)]
     sql: Option<Sql>,
     /// A program whose standard output is read; its keys are those of the kind `command`.

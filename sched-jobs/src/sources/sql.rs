@@ -1,4 +1,4 @@
-//! A source that is a question to a SQLite file, which is opened to read only.
+//! A source that is a question to a database: a SQLite file, which is opened to read only, or PostgreSQL.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,21 +11,26 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
-use crate::JobEnv;
+use crate::{JobEnv, secret};
 
 /// More rows are no table for people.
-const MOST_ROWS: usize = 10_000;
+pub(super) const MOST_ROWS: usize = 10_000;
 /// All values together.
-const LARGEST: usize = 1 << 20;
+pub(super) const LARGEST: usize = 1 << 20;
 /// As long is waited for a writer of the file.
 const BUSY: Duration = Duration::from_secs(1);
 
-/// A question to a SQLite file.
+/// A question to a database.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Sql {
-    /// The SQLite file. It is opened to read only.
-    file: PathBuf,
+    /// A SQLite file. It is opened to read only.
+    #[serde(default)]
+    file: Option<PathBuf>,
+    /// A PostgreSQL database, as "env:NAME" or "file:PATH" of its URL, "postgres://user:password@host/name". The question
+    /// is asked in a transaction that can only read.
+    #[serde(default)]
+    postgres: Option<String>,
     /// One SELECT. Rows become a table; a single row without `columns` becomes figures, named by its columns.
     query: String,
 }
@@ -33,6 +38,19 @@ pub(super) struct Sql {
 impl Sql {
     pub(super) fn check(&self, at: &str) -> Result<(), ParamError> {
         let word = first_word(&self.query);
+        match (&self.file, &self.postgres) {
+            (Some(_), None) => {}
+            (None, Some(_)) if !cfg!(feature = "postgres") => {
+                let message = "this program was built without PostgreSQL: build it with `--features postgres`";
+                return Err(ParamError::new(format!("{at}postgres"), message));
+            }
+            (None, Some(url)) if secret::is_reference(url) => {}
+            (None, Some(_)) => {
+                let message = "write \"env:NAME\" or \"file:PATH\", not the URL itself: it may hold a password";
+                return Err(ParamError::new(format!("{at}postgres"), message));
+            }
+            _ => return Err(ParamError::new(at.trim_end_matches('.'), "needs exactly one of `file` and `postgres`")),
+        }
         if ["select", "with", "values"].iter().any(|known| word.eq_ignore_ascii_case(known)) {
             return Ok(());
         }
@@ -41,7 +59,30 @@ impl Sql {
 
     /// The rows as a list of objects; a single one as itself.
     pub(super) async fn ask(&self, env: &JobEnv, limit: Duration) -> Result<Value, String> {
-        let (path, query) = (env.path(&self.file), self.query.clone());
+        let rows = match (&self.file, &self.postgres) {
+            (Some(file), _) => self.ask_file(env.path(file), limit).await?,
+            (None, Some(reference)) => self.ask_postgres(&secret::resolve(reference, &env.base_dir)?, limit).await?,
+            (None, None) => return Err("needs `file` or `postgres`".into()),
+        };
+        if rows.len() > MOST_ROWS {
+            return Err(format!("more than {MOST_ROWS} rows: add a LIMIT to the query"));
+        }
+        let mut rows = rows;
+        Ok(if rows.len() == 1 { rows.remove(0) } else { Value::Array(rows) })
+    }
+
+    #[cfg(feature = "postgres")]
+    async fn ask_postgres(&self, url: &str, limit: Duration) -> Result<Vec<Value>, String> {
+        super::postgres::ask(url, &self.query, limit).await
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    async fn ask_postgres(&self, _: &str, _: Duration) -> Result<Vec<Value>, String> {
+        Err("this program was built without PostgreSQL".into())
+    }
+
+    async fn ask_file(&self, path: PathBuf, limit: Duration) -> Result<Vec<Value>, String> {
+        let query = self.query.clone();
         let (send, receive) = oneshot::channel();
         let asking = tokio::task::spawn_blocking(move || ask(&path, &query, BUSY.min(limit), send));
         // Without a connection the question has failed already, and says so.
@@ -73,7 +114,12 @@ fn first_word(query: &str) -> &str {
     }
 }
 
-fn ask(path: &Path, query: &str, busy: Duration, ready: oneshot::Sender<InterruptHandle>) -> Result<Value, String> {
+fn ask(
+    path: &Path,
+    query: &str,
+    busy: Duration,
+    ready: oneshot::Sender<InterruptHandle>,
+) -> Result<Vec<Value>, String> {
     let fault = |error: Error| match error {
         Error::MultipleStatement => "the query is more than one statement".to_owned(),
         error => format!("{}: {error}", path.display()),
@@ -95,8 +141,8 @@ fn ask(path: &Path, query: &str, busy: Duration, ready: oneshot::Sender<Interrup
     let mut size = 0;
     let mut found = statement.query([]).map_err(fault)?;
     while let Some(row) = found.next().map_err(fault)? {
-        if rows.len() == MOST_ROWS {
-            return Err(format!("more than {MOST_ROWS} rows: add a LIMIT to the query"));
+        if rows.len() > MOST_ROWS {
+            break;
         }
         let mut object = Map::new();
         for (index, name) in names.iter().enumerate() {
@@ -109,7 +155,7 @@ fn ask(path: &Path, query: &str, busy: Duration, ready: oneshot::Sender<Interrup
         }
         rows.push(Value::Object(object));
     }
-    Ok(if rows.len() == 1 { rows.remove(0) } else { Value::Array(rows) })
+    Ok(rows)
 }
 
 const fn length(value: ValueRef<'_>) -> usize {
@@ -135,7 +181,7 @@ mod tests {
 
     #[test]
     fn only_a_question_is_accepted() {
-        let check = |query: &str| Sql { file: "x".into(), query: query.into() }.check("").is_ok();
+        let check = |query: &str| Sql { file: Some("x".into()), postgres: None, query: query.into() }.check("").is_ok();
         for query in ["SELECT 1", " select 1", "-- why\n/* so */ WITH a AS (SELECT 1) SELECT * FROM a", "values (1)"] {
             assert!(check(query), "{query}");
         }

@@ -5,6 +5,9 @@ use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
+
+use crate::commands::shell;
 
 /// The program's version, and that of the rules of time zones in it.
 static VERSION: LazyLock<String> =
@@ -78,30 +81,57 @@ pub(crate) enum Command {
     /// List the schedules
     List,
     /// Show one schedule: what it is, when it fires, how it ran
-    Show { name: String },
+    Show {
+        #[arg(add = ArgValueCompleter::new(shell::schedules))]
+        name: String,
+    },
     /// Run a schedule now
     Trigger(Trigger),
     /// Let a schedule's fires pass until it is resumed; runs by hand still work
     Pause {
+        #[arg(add = ArgValueCompleter::new(shell::schedules))]
         name: String,
         /// Why; shown wherever the schedule is shown
         #[arg(long)]
         reason: String,
     },
     /// End a pause
-    Resume { name: String },
+    Resume {
+        #[arg(add = ArgValueCompleter::new(shell::schedules))]
+        name: String,
+    },
     /// Cancel a run: asked first, then forced
-    Cancel { run: String },
+    Cancel {
+        #[arg(add = ArgValueCompleter::new(shell::runs))]
+        run: String,
+    },
     /// Run a finished run again, as a new run linked to it
-    Retry { run: String },
+    Retry {
+        #[arg(add = ArgValueCompleter::new(shell::runs))]
+        run: String,
+    },
     /// List past and open runs, newest first
     Runs(Runs),
     /// Print a run's output
     Logs {
+        #[arg(add = ArgValueCompleter::new(shell::runs))]
         run: String,
         /// Go on as the run goes on, until it ends
         #[arg(short, long)]
         follow: bool,
+    },
+    /// Write a configuration to begin with
+    Init,
+    /// Print what a shell reads to complete commands, schedules and runs: `source <(sched completions bash)`
+    Completions {
+        /// bash, elvish, fish, powershell or zsh
+        shell: String,
+    },
+    /// Print the manual page, or write all of them
+    Man {
+        /// Write a page for each command into this folder
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
     },
     /// Try a channel out, list what people are told, or try again what was given up
     Notify {
@@ -145,7 +175,7 @@ pub(crate) enum Notify {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Next {
     /// A configured schedule; all of them unless a trigger is given
-    #[arg(conflicts_with = "trigger")]
+    #[arg(conflicts_with = "trigger", add = ArgValueCompleter::new(shell::schedules))]
     pub(crate) name: Option<String>,
     /// A cron expression
     #[arg(long, value_name = "EXPR", group = "trigger")]
@@ -215,6 +245,7 @@ pub(crate) struct Simulate {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Trigger {
+    #[arg(add = ArgValueCompleter::new(shell::schedules))]
     pub(crate) name: String,
     /// A parameter for this run; a value that is JSON is taken as JSON
     #[arg(long = "param", value_name = "KEY=VALUE")]
@@ -232,6 +263,7 @@ pub(crate) struct Trigger {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Backfill {
+    #[arg(add = ArgValueCompleter::new(shell::schedules))]
     pub(crate) name: String,
     /// The first nominal time, included
     #[arg(long, value_name = "TIME")]
@@ -256,7 +288,7 @@ pub(crate) struct Backfill {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Runs {
     /// Only this schedule
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(shell::schedules))]
     pub(crate) schedule: Option<String>,
     /// Only this state; may be given again
     #[arg(long, value_name = "STATE")]

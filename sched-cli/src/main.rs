@@ -8,14 +8,18 @@ mod daemon;
 mod exit;
 mod output;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
+use clap_complete::CompleteEnv;
 
 use crate::args::Args;
+use crate::commands::shell::ASKS;
 use crate::exit::Exit;
 
 fn main() -> std::process::ExitCode {
     sched_core::process::init();
     compose::serve_attempt();
+    // A shell asks for completions: this answers and ends.
+    CompleteEnv::with_factory(Args::command).var(ASKS).complete();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {

@@ -3,6 +3,7 @@
 mod backfill;
 mod exec;
 mod explain;
+mod init;
 mod inspect;
 mod kinds;
 mod lanes;
@@ -10,6 +11,7 @@ mod logs;
 mod next;
 mod notify;
 mod reconcile;
+pub(crate) mod shell;
 mod simulate;
 mod steer;
 mod store;
@@ -47,6 +49,9 @@ pub(crate) fn dispatch(args: Args) -> Outcome {
         Command::Retry { run } => steer::retry(global, &run),
         Command::Runs(words) => inspect::runs(global, &words),
         Command::Logs { run, follow } => logs::logs(global, &run, follow),
+        Command::Init => init::init(global),
+        Command::Completions { shell } => shell::completions(&shell),
+        Command::Man { out } => shell::man(global, out.as_deref()),
         Command::Notify { what } => notify::notify(global, &what),
         Command::Kinds { kind } => kinds::kinds(global, kind.as_deref()),
         Command::Exec { kind, params } => exec::exec(global, &kind, &params),

@@ -13,5 +13,6 @@ mod notify;
 mod peers;
 mod readme;
 mod reconcile;
+mod shell;
 mod time;
 mod world;

@@ -55,6 +55,10 @@ impl Job for Acting {
             "panic" => panic!("told to"),
             "abort" => std::process::abort(),
             "exit" => std::process::exit(3),
+            // The first finds the handler of Rust's runtime, which lets the next one through.
+            "fault" => loop {
+                rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::SEGV).unwrap();
+            },
             "leak" => {
                 let mut leaked: Vec<Vec<u8>> = Vec::new();
                 // Two gibibytes, and each page touched.
@@ -172,10 +176,12 @@ async fn a_job_that_aborts_leaks_or_exits_is_recorded_as_what_it_is_while_others
     let limited = |spec: ScheduleSpec| {
         spec.with_runner(Placement::Process(Limits { memory: Some(256 << 20), ..Limits::default() }))
     };
-    let world = World::new(&["abort", "leak", "exit"], limited);
+    let world = World::new(&["abort", "fault", "leak", "exit"], limited);
     let run = world.run("abort").await;
     assert_eq!((run.state, &run.data["signal_name"]), (RunState::Failed, &json!("SIGABRT")), "{:?}", run.error);
     assert!(run.error.unwrap().starts_with("its process was ended by SIGABRT"));
+    let run = world.run("fault").await;
+    assert_eq!((run.state, &run.data["signal_name"]), (RunState::Failed, &json!("SIGSEGV")), "{:?}", run.error);
     let run = world.run("leak").await;
     assert!(run.error.unwrap().starts_with("its process was ended by SIGABRT"));
     assert!(world.output(run.run_id).contains("memory allocation of "));
@@ -184,6 +190,41 @@ async fn a_job_that_aborts_leaks_or_exits_is_recorded_as_what_it_is_while_others
     let run = world.run("exit").await;
     assert!(run.error.unwrap().starts_with("its process exited with code 3 under its job"));
     assert_eq!(world.run("other").await.state, RunState::Succeeded);
+}
+
+/// A hundred schedules that fire each second lose and double nothing beside jobs that abort, fault, leak and spin.
+#[tokio::test]
+async fn a_hundred_schedules_lose_and_double_nothing_beside_jobs_that_destroy_their_process() {
+    again();
+    let folder = tempfile::tempdir().unwrap();
+    let never = TriggerSpec::once("2999-01-01T00:00:00Z".parse().unwrap());
+    let isolated = ["abort", "fault", "leak", "spin"].map(|act| {
+        let mut spec = ScheduleSpec::new(act, "act", never.clone()).unwrap().with_param("act", act);
+        spec.retry.attempts = 1;
+        let limits = Limits { memory: Some(256 << 20), cpu: Some(Duration::from_secs(2)), ..Limits::default() };
+        spec.with_runner(Placement::Process(limits))
+    });
+    let others = (0..100).map(|number| {
+        let tick = TriggerSpec::every(Duration::from_secs(1));
+        ScheduleSpec::new(&format!("other-{number}"), "act", tick).unwrap().with_param("act", "environment")
+    });
+    let builder = Scheduler::builder(MemoryStore::new()).registry(registry()).schedules(isolated).schedules(others);
+    let scheduler = builder.data_dir(folder.path()).start().unwrap();
+    let handle = scheduler.handle();
+    let begin = |name: &str| handle.trigger(TriggerRequest::new(name.parse().unwrap(), "test"));
+    let mut runs = Vec::new();
+    for act in ["abort", "fault", "leak", "spin"] {
+        runs.push(begin(act).await.unwrap());
+    }
+    let mut signals = Vec::new();
+    for run in runs {
+        signals.push(handle.wait(run).await.unwrap().data["signal_name"].clone());
+    }
+    assert_eq!(signals, ["SIGABRT", "SIGSEGV", "SIGABRT", "SIGXCPU"]);
+    let report = handle.audit(None).await.unwrap();
+    assert!(report.ok && report.expected >= 100, "{report:?}");
+    let failed = sched_core::HistoryFilter { states: vec![RunState::Failed], ..sched_core::HistoryFilter::newest(100) };
+    assert_eq!(handle.history(failed).await.unwrap().len(), 4);
 }
 
 #[tokio::test]

@@ -95,6 +95,7 @@ async fn a_command_leaves_its_output_its_exit_code_and_nothing_running() {
         ("ok", "command", sh("echo out; echo err >&2; sleep 600 & exit 0")),
         ("both", "command", sh("for i in 1 2 3 4 5 6 7 8 9; do echo out; echo err >&2; done")),
         ("code", "command", sh("echo reason; exit 3")),
+        ("complains", "command", sh("echo 'no such table' >&2; echo cleaning up; exit 3")),
         ("absent", "command", json!({ "argv": ["no-such-program"] })),
         ("stdin", "command", json!({ "argv": ["cat"], "stdin": "typed\n" })),
     ]);
@@ -107,6 +108,8 @@ async fn a_command_leaves_its_output_its_exit_code_and_nothing_running() {
     assert!(world.output(&run).lines().all(|line| ["err", "out"].contains(&line)), "a line of one stream stays whole");
     let run = world.run("code").await;
     assert_eq!((run.state, run.error.as_deref()), (RunState::Failed, Some("exited with code 3: reason")));
+    let run = world.run("complains").await;
+    assert_eq!(run.error.as_deref(), Some("exited with code 3: no such table"));
     let run = world.run("absent").await;
     assert!(run.error.unwrap().contains("`no-such-program` could not be started"));
     let run = world.run("stdin").await;

@@ -73,7 +73,7 @@ impl Command {
         Ok(tree)
     }
 
-    fn judge(&self, ending: &Ending, cancelled: bool, last: Option<&String>, data: Value) -> Result<Output, JobError> {
+    fn judge(&self, ending: &Ending, cancelled: bool, last: Option<String>, data: Value) -> Result<Output, JobError> {
         if cancelled {
             return Err(JobError::new("the program was stopped").with_data(data));
         }
@@ -124,9 +124,9 @@ impl Command {
         if ending.left > 0 {
             ctx.log(format!("({} processes that it started could not be killed)", ending.left)).await;
         }
-        let (last_lines, result) = {
+        let (complaint, last_lines, result) = {
             let mut heard = ear.lock().unwrap_or_else(PoisonError::into_inner);
-            (Vec::from_iter(heard.last.drain(..)), heard.result())
+            (heard.complaint(), Vec::from_iter(heard.last.drain(..)), heard.result())
         };
         let data = json!({
             "exit_code": ending.code,
@@ -137,7 +137,7 @@ impl Command {
             "result": result,
             "last_lines": last_lines,
         });
-        self.judge(&ending, cancelled, last_lines.last(), data)
+        self.judge(&ending, cancelled, complaint, data)
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Heard {
     result: Option<Value>,
     /// The last line of standard output.
     last_of_stdout: Option<String>,
+    /// The last line of standard error, shortened.
+    last_of_stderr: Option<String>,
 }
 
 pub(super) type Ear = Arc<Mutex<Heard>>;
@@ -33,11 +35,20 @@ impl Heard {
         self.result.take().or_else(|| last.map(read))
     }
 
+    /// What the program complained of last, or else said last.
+    pub(super) fn complaint(&mut self) -> Option<String> {
+        self.last_of_stderr.take().or_else(|| self.last.back().cloned())
+    }
+
     fn note(&mut self, text: &str, stdout: bool) {
         let lines = text.lines().rev().filter(|line| !line.is_empty());
         let newest: Vec<&str> = lines.take(LAST_LINES).collect();
-        if stdout && let Some(line) = newest.first() {
-            self.last_of_stdout = Some((*line).to_owned());
+        if let Some(line) = newest.first() {
+            if stdout {
+                self.last_of_stdout = Some((*line).to_owned());
+            } else {
+                self.last_of_stderr = Some(shortened(line));
+            }
         }
         for line in newest.into_iter().rev() {
             if self.last.len() == LAST_LINES {

@@ -90,6 +90,26 @@ impl DeliveryError {
 /// A way to tell people, or other programs, what happened.
 ///
 /// It may be handed the same message again when the scheduler died before it could record that it was taken.
+///
+/// ```
+/// use sched_core::{Body, Channel, DeliveryError, MemoryStore, Message, ReadyChannel, Scheduler, async_trait};
+///
+/// struct Pager;
+///
+/// #[async_trait]
+/// impl Channel for Pager {
+///     async fn deliver(&self, message: &Message) -> Result<(), DeliveryError> {
+///         match &message.body {
+///             Body::Notices(told) if told.len() > 9 => Err(DeliveryError::permanent("too much for a pager")),
+///             _ => Ok(()),
+///         }
+///     }
+/// }
+///
+/// // A schedule tells through it that was made `with_notify`.
+/// let builder = Scheduler::builder(MemoryStore::new()).channel("pager".parse()?, ReadyChannel::new(Pager));
+/// # Ok::<(), sched_core::InvalidName>(())
+/// ```
 #[async_trait]
 pub trait Channel: Send + Sync {
     /// Delivers one message. It is given half a minute.

@@ -1,5 +1,7 @@
 //! Programs that behave badly, below the real daemon.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -207,4 +209,69 @@ fn a_program_gets_its_limits_its_umask_its_priority_and_its_user() {
     // The total, standard input, output and error, and the listing's own.
     assert_eq!(lines[0], "5", "{output}");
     assert_eq!(lines[1], lines[2], "the shim leads a session of its own");
+}
+
+/// Whether any file below a folder contains a text.
+fn contains(folder: &Path, text: &str) -> bool {
+    let found = |path: &Path| std::fs::read(path).unwrap().windows(text.len()).any(|part| part == text.as_bytes());
+    std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).any(|path| match path.is_dir() {
+        true => contains(&path, text),
+        false => path.is_file() && found(&path),
+    })
+}
+
+#[test]
+fn secrets_and_inherited_variables_reach_the_program_and_nothing_else() {
+    let line = "echo \"$TOKEN $PASSWORD $MINE ${OTHER-none}\" > ../seen; echo done";
+    let params =
+        "cwd = \"here\"\nsecrets = { TOKEN = \"env:OUTER\", PASSWORD = \"file:password.txt\" }\ninherit = [\"MINE\"]";
+    let world = World::with(&sh("login", line, params));
+    std::fs::create_dir(world.path("here")).unwrap();
+    std::fs::write(world.path("password.txt"), "open-sesame\n").unwrap();
+    let variables = [("OUTER", "t0ken-of-mine"), ("MINE", "mine"), ("OTHER", "others")];
+    let started = world.command(&["start"]).envs(variables).output().unwrap();
+    assert!(started.status.success(), "{started:?}");
+    let login = run(&world, "login");
+    assert_eq!(login["state"], "succeeded", "{login}");
+    assert_eq!(line_of(&world, "seen"), "t0ken-of-mine open-sesame mine none");
+    let shown = world.ok(&["show", "login", "--json"]).out;
+    assert!(shown.contains("env:OUTER") && shown.contains("file:password.txt"), "{shown}");
+    for secret in ["t0ken-of-mine", "open-sesame"] {
+        assert!(!shown.contains(secret));
+        for folder in ["data", "logs"] {
+            assert!(!contains(&world.path(folder), secret), "{secret} is in {folder}");
+        }
+    }
+}
+
+#[test]
+fn progress_is_told_to_those_who_listen() {
+    let world = World::with(&sh("slow", "echo '::progress 40 half way'; until test -e go; do sleep 0.01; done", ""));
+    world.ok(&["start"]);
+    let key = std::fs::read_to_string(world.path("data/dashboard.key")).unwrap();
+    let mut stream = TcpStream::connect(world.status()["http"].as_str().unwrap()).unwrap();
+    write!(stream, "GET /api/v1/events HTTP/1.1\r\nhost: x\r\nx-dash-key: {}\r\n\r\n", key.trim()).unwrap();
+    let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+    // The answer has begun, so it hears what happens from now on.
+    assert!(lines.next().unwrap().contains("200"));
+    let id = world.ok(&["trigger", "slow"]).out.trim().to_owned();
+    let told = lines.find(|line| line.contains("half way")).unwrap();
+    let told: Value = serde_json::from_str(told.strip_prefix("data:").unwrap().trim()).unwrap();
+    assert_eq!((&told["event"], &told["percent"], &told["run_id"]), (&"progress".into(), &40.into(), &id.into()));
+    std::fs::write(world.path("go"), "").unwrap();
+}
+
+#[test]
+fn who_follows_a_run_past_the_head_of_its_output_gets_its_end_too() {
+    let line = "yes a line of some length that is printed again and again | head -n 200000; until test -e go; do sleep \
+                0.01; done; echo the last word";
+    let world = World::with(&sh("long", line, ""));
+    world.ok(&["start"]);
+    let id = world.ok(&["trigger", "long"]).out.trim().to_owned();
+    let mut follower = world.command(&["logs", &id, "-f"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines().map(Result::unwrap);
+    assert!(lines.next().unwrap().starts_with("a line of some length"));
+    std::fs::write(world.path("go"), "").unwrap();
+    assert_eq!(lines.last().as_deref(), Some("the last word"));
+    assert!(follower.wait().unwrap().success());
 }

@@ -1,6 +1,6 @@
 //! The dashboard in a real Chromium, driven over WebDriver (W3C).
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
@@ -86,7 +86,12 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // chromedriver ends its browser when it is told to end, not when it is killed.
+        // The browser ends with its session, and not with chromedriver.
+        let (address, path) = self.session.trim_start_matches("http://").split_once('/').unwrap_or_default();
+        if let Ok(mut stream) = std::net::TcpStream::connect(address) {
+            let request = format!("DELETE /{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+            let _ = stream.write_all(request.as_bytes()).and_then(|()| stream.read(&mut [0; 1024]));
+        }
         if let Some(pid) = rustix::process::Pid::from_raw(self.driver.id().cast_signed()) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }

@@ -99,7 +99,8 @@ fn a_program_dies_with_its_scheduler_and_with_its_shim() {
     kill_process(Pid::from_raw(shim.parse().unwrap()).unwrap(), Signal::KILL).unwrap();
     let ended = world.wait_for(|line| line["event"] == "run_finished" && line["run_id"] == first.as_str());
     assert_eq!(ended["error"], "the shim that held its processes was killed");
-    assert!(!lives(&pid) && marked(&first).is_empty(), "what lost its shim is swept by its mark");
+    assert!(!lives(&pid), "what lost its shim is swept by its mark");
+    assert_eq!(marked(&first), Vec::<PathBuf>::new());
     std::fs::remove_file(world.path("pid")).unwrap();
     world.ok(&["trigger", "long"]);
     let pid = line_of(&world, "pid");
@@ -107,6 +108,51 @@ fn a_program_dies_with_its_scheduler_and_with_its_shim() {
     while lives(&pid) {
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn what_outlived_its_scheduler_and_its_shim_is_ended_at_the_next_start() {
+    let world = World::with(&command_schedule(
+        "long",
+        "echo $PPID > shim; echo $$ > program; setsid sleep 1000 & echo $! > pid; sleep 1000",
+        "",
+    ));
+    world.ok(&["start"]);
+    let first = world.ok(&["trigger", "long"]).out.trim().to_owned();
+    let (pid, program, shim) = (line_of(&world, "pid"), line_of(&world, "program"), line_of(&world, "shim"));
+    let signal = |signal| kill_process(Pid::from_raw(shim.parse().unwrap()).unwrap(), signal).unwrap();
+    // Stopped, it sees its scheduler die and can do nothing.
+    signal(Signal::STOP);
+    world.kill();
+    signal(Signal::KILL);
+    while lives(&shim) {
+        std::thread::yield_now();
+    }
+    assert!(lives(&pid) && lives(&program), "nobody is left to end them");
+    world.ok(&["start"]);
+    let ended = world.wait_for(|line| line["event"] == "run_finished" && line["run_id"] == first.as_str());
+    assert_eq!(ended["ok"], false, "{ended}");
+    assert!(!lives(&pid) && !lives(&program) && marked(&first).is_empty(), "they are swept before it is settled");
+}
+
+#[test]
+fn a_code_to_retry_is_tried_again_and_any_other_ends_it() {
+    let params = "retry_codes = [75]";
+    let tries = |name: &str, line: &str| {
+        let more = "retry = { attempts = 3, initial = \"10ms\", jitter = false }";
+        schedule(name, &format!("argv = [{line:?}]\nshell = true\n{params}"), more)
+    };
+    let config = [
+        tries("heals", "echo x >> heals; test $(wc -l < heals) = 3 || exit 75"),
+        tries("breaks", "echo x >> breaks; test $(wc -l < breaks) = 1 && exit 75; exit 3"),
+    ];
+    let world = World::with(&config.concat());
+    world.ok(&["start"]);
+    let heals = run(&world, "heals");
+    assert_eq!((&heals["state"], &heals["attempt"]), (&json!("succeeded"), &json!(3)), "{heals}");
+    let breaks = run(&world, "breaks");
+    assert_eq!((&breaks["error"], &breaks["attempt"]), (&json!("exited with code 3"), &json!(2)), "{breaks}");
+    assert_eq!(std::fs::read_to_string(world.path("breaks")).unwrap().lines().count(), 2);
 }
 
 #[test]
@@ -182,6 +228,7 @@ fn a_program_gets_its_limits_its_umask_its_priority_and_its_user() {
         sh("eats", "x=$(yes | head -c 100000000)", "limits = { memory = \"32 MiB\" }"),
         sh("nobody", "id -u; id -g; id -G; echo $HOME; echo $USER", "user = \"nobody\""),
         sh("absent", "true", "user = \"no-such-user\""),
+        sh("grouped", "id -u; id -g; id -G", "group = \"daemon\""),
         sh("files", "ls -l /proc/self/fd | wc -l; ps -o sid= -p $$; echo $PPID", ""),
     ];
     let world = World::with(&config.concat());
@@ -195,7 +242,10 @@ fn a_program_gets_its_limits_its_umask_its_priority_and_its_user() {
     assert!(eats["data"]["peak_memory_bytes"].as_u64().unwrap() < 64 << 20, "{eats}");
     let nobody = run(&world, "nobody");
     let absent = run(&world, "absent");
+    let grouped = run(&world, "grouped");
     if root {
+        let group = "0\n1\n1\n";
+        assert_eq!(crate::command::output(&world, &grouped), group, "a group alone changes no user");
         let output = output(&world, &nobody);
         assert!(output.starts_with("65534\n65534\n65534\n") && output.ends_with("nobody\n"), "{output}");
         assert_eq!(absent["error"], "no user `no-such-user` in /etc/passwd; write a number");

@@ -99,13 +99,19 @@ impl Command {
         let mut work = JoinSet::new();
         let mut tree = self.start(ctx, &mut work).await?;
         let ear = Ear::default();
-        if let Some(pipe) = tree.stdout.take() {
-            work.spawn(follow(ctx.clone(), pipe, ear.clone(), true));
-        }
-        if let Some(pipe) = tree.stderr.take() {
-            work.spawn(follow(ctx.clone(), pipe, ear.clone(), false));
-        }
-        let mut cancelled = false;
+        let followed = [(tree.stdout.take(), true), (tree.stderr.take(), false)].map(|(pipe, stdout)| {
+            let ear = ear.clone();
+            async move {
+                if let Some(pipe) = pipe {
+                    follow(ctx, pipe, ear, stdout).await;
+                }
+            }
+        });
+        let [stdout, stderr] = followed;
+        // On the job's own thread, which waits anyway.
+        let following = async { tokio::join!(stdout, stderr) };
+        tokio::pin!(following);
+        let (mut cancelled, mut heard_all) = (false, false);
         let ending = loop {
             tokio::select! {
                 ending = tree.ended() => break ending?,
@@ -113,10 +119,17 @@ impl Command {
                     cancelled = true;
                     tree.stop(TERM_GRACE);
                 }
+                _ = &mut following, if !heard_all => heard_all = true,
             }
         };
         // Nothing of the tree stays, so the pipes close.
-        let _ = tokio::time::timeout(PIPE_GRACE, async { while work.join_next().await.is_some() {} }).await;
+        let rest = async {
+            if !heard_all {
+                following.await;
+            }
+            while work.join_next().await.is_some() {}
+        };
+        let _ = tokio::time::timeout(PIPE_GRACE, rest).await;
         work.shutdown().await;
         if ending.strays > 0 {
             ctx.log(format!("({} processes that had left the program's group were killed)", ending.strays)).await;

@@ -104,7 +104,7 @@ fn listen(text: String) -> (String, Vec<Word>) {
 }
 
 /// Follows a pipe to its end.
-pub(super) async fn follow(ctx: RunContext, pipe: impl AsyncRead + Unpin, ear: Ear, stdout: bool) {
+pub(super) async fn follow(ctx: &RunContext, pipe: impl AsyncRead + Unpin, ear: Ear, stdout: bool) {
     let mut printed = Lines::new(pipe);
     while let Some(lines) = printed.next().await {
         let (lines, words) = if stdout { listen(lines) } else { (lines, Vec::new()) };

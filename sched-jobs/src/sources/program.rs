@@ -1,8 +1,7 @@
 //! A source that is a program: its standard output, up to a bound.
 
-use sched_core::process::Lines;
+use sched_core::process::{Lines, Printed};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::unix::pipe::Receiver;
 use tokio::task::JoinSet;
 
 use super::Work;
@@ -30,13 +29,13 @@ pub(super) async fn output(params: &Params, work: &Work, largest: u64) -> Result
     }
 }
 
-async fn bounded(pipe: Receiver, largest: u64) -> Result<Vec<u8>, String> {
+async fn bounded(pipe: Printed, largest: u64) -> Result<Vec<u8>, String> {
     let mut printed = Vec::new();
     pipe.take(largest + 1).read_to_end(&mut printed).await.map_err(|error| error.to_string())?;
     if printed.len() as u64 > largest { Err(format!("printed more than {largest} bytes")) } else { Ok(printed) }
 }
 
-async fn last_line(pipe: Receiver) -> Option<String> {
+async fn last_line(pipe: Printed) -> Option<String> {
     let mut lines = Lines::new(pipe);
     let mut last = None;
     while let Some(text) = lines.next().await {

@@ -56,14 +56,12 @@ fn invalid(message: String) -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::InvalidData, message)
 }
 
-/// Sends the length of an encoded message with descriptors; the rest is sent like any bytes.
-pub(super) fn send_head(socket: impl AsFd, encoded: &[u8], descriptors: &[BorrowedFd<'_>]) -> std::io::Result<()> {
+/// Sends an encoded message with descriptors, as much of it as there is room for; the rest is sent like any bytes.
+pub(super) fn send_with(socket: impl AsFd, encoded: &[u8], descriptors: &[BorrowedFd<'_>]) -> std::io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(descriptors));
-    // Four bytes go whole or not at all.
-    sendmsg(socket, &[IoSlice::new(&encoded[..HEAD])], &mut control, SendFlags::NOSIGNAL)?;
-    Ok(())
+    Ok(sendmsg(socket, &[IoSlice::new(encoded)], &mut control, SendFlags::NOSIGNAL)?)
 }
 
 pub(super) fn send(socket: &mut UnixStream, message: &impl Serialize) -> std::io::Result<()> {

@@ -1,15 +1,17 @@
 //! A tree as its scheduler sees it.
 
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pipe::{PipeFlags, pipe_with};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-use tokio::net::unix::pipe::Receiver;
 
-use super::order::{Ending, News, Order, Program};
+use super::order::{BRIEF, Ending, News, Order, Program};
 use super::pool::Shim;
+use super::printed::Printed;
 use super::{entry, frame};
 use crate::id::RunId;
 
@@ -31,26 +33,39 @@ pub enum StartError {
     /// The system refused a process, a pipe or a socket.
     #[error("no process could be started: {0}")]
     System(#[from] std::io::Error),
+    /// The shim was killed when it had the order: the program may have run, and has been ended.
+    #[error("{0}")]
+    Lost(#[source] std::io::Error),
+}
+
+/// The way to a shim: as the pool has it, or watched by a runtime.
+#[derive(Debug)]
+enum Control {
+    Quiet(std::os::unix::net::UnixStream),
+    Watched(UnixStream),
 }
 
 /// A program that was started, with all that it starts. Dropping it kills the tree, and waits until nothing is left.
 #[derive(Debug)]
 pub struct Tree {
     run_id: RunId,
-    way: Option<(Shim, UnixStream)>,
+    way: Option<(Shim, Control)>,
     read: Vec<u8>,
+    /// It ended before it was seen to run.
+    ending: Option<Ending>,
     /// What it prints.
-    pub stdout: Option<Receiver>,
+    pub stdout: Option<Printed>,
     /// What it complains of.
-    pub stderr: Option<Receiver>,
+    pub stderr: Option<Printed>,
 }
 
 impl Tree {
     /// Starts a program for a run, whose id its environment should bear as `SCHED_RUN_ID`. Without `stdin` there is
-    /// nothing to read for it. Needs a tokio runtime.
+    /// nothing to read for it. Needs a tokio runtime. Without `stdin` it waits on this thread for
+    /// programs that end within some milliseconds.
     ///
     /// # Errors
-    /// When it could not be started; then nothing was.
+    /// When it could not be started, or was lost at once. Nothing of it runs then.
     pub async fn start(run_id: RunId, program: Program, stdin: Option<OwnedFd>) -> Result<Self, StartError> {
         if !entry::is_ready() {
             return Err(StartError::NotReady);
@@ -61,49 +76,90 @@ impl Tree {
             [&their_out, &their_err].into_iter().chain(stdin.as_ref()).map(OwnedFd::as_fd).collect();
         let encoded = frame::encode(&Order::Run(Box::new(program)))?;
         let mut shim = Shim::get()?;
-        let mut tree = loop {
+        let (mut tree, sent) = loop {
             let used = shim.used;
             let control = shim.take_control().ok_or_else(|| std::io::Error::other("a shim without a way to it"))?;
-            let control = UnixStream::from_std(control)?;
-            let mut tree = Self { run_id, way: Some((shim, control)), read: Vec::new(), stdout: None, stderr: None };
-            match tree.order(&encoded, &descriptors).await {
-                Ok(()) => break tree,
+            match frame::send_with(&control, &encoded, &descriptors) {
+                Ok(sent) => {
+                    let way = Some((shim, Control::Quiet(control)));
+                    break (Self { run_id, way, read: Vec::new(), ending: None, stdout: None, stderr: None }, sent);
+                }
                 // It died while it waited, and has started nothing.
                 Err(_) if used => shim = Shim::start()?,
                 Err(error) => return Err(error.into()),
             }
         };
         drop(descriptors);
-        (tree.stdout, tree.stderr) = (Some(Receiver::from_owned_fd(out)?), Some(Receiver::from_owned_fd(err)?));
-        match tree.news().await? {
-            News::Started => Ok(tree),
-            News::Refused { message, hopeless } => {
+        // The pipes end when the tree does.
+        drop((their_out, their_err));
+        match tree.begun(&encoded[sent..], stdin.is_none()).await {
+            Ok(News::Started) => {}
+            Ok(News::Ended(ending)) => tree.ending = Some(ending),
+            Ok(News::Refused { message, hopeless }) => {
                 tree.put_back();
-                Err(StartError::Refused { message, hopeless })
+                return Err(StartError::Refused { message, hopeless });
             }
-            other => Err(unexpected(&other).into()),
+            Err(error) => {
+                tree.lost().await;
+                return Err(StartError::Lost(error));
+            }
         }
+        let ended = tree.ending.is_some();
+        (tree.stdout, tree.stderr) = (Some(Printed::new(out, ended)?), Some(Printed::new(err, ended)?));
+        Ok(tree)
     }
 
-    /// Hands the order over, until the shim has read it.
-    async fn order(&mut self, encoded: &[u8], descriptors: &[BorrowedFd<'_>]) -> std::io::Result<()> {
-        let Some((_, control)) = &mut self.way else { return Err(gone()) };
-        control.async_io(Interest::WRITABLE, || frame::send_head(&*control, encoded, descriptors)).await?;
-        control.write_all(&encoded[frame::HEAD..]).await?;
-        match self.news().await? {
-            News::Accepted => Ok(()),
-            other => Err(unexpected(&other)),
+    /// Sends what is left of the order, and waits for the first message. Who is given input only then does not end at once.
+    async fn begun(&mut self, rest: &[u8], may_end: bool) -> std::io::Result<News> {
+        if !rest.is_empty() {
+            self.watch()?.write_all(rest).await?;
+        } else if let Some((_, Control::Quiet(control))) = &self.way
+            && may_end
+        {
+            let brief = Timespec::try_from(BRIEF).map_err(std::io::Error::other)?;
+            // Whether there is a message, the reading tells.
+            let _ = poll(&mut [PollFd::new(control, PollFlags::IN)], Some(&brief));
+        }
+        self.news().await
+    }
+
+    /// Lets the runtime watch the way to the shim.
+    fn watch(&mut self) -> std::io::Result<&mut UnixStream> {
+        self.way = match self.way.take() {
+            Some((shim, Control::Quiet(control))) => Some((shim, Control::Watched(UnixStream::from_std(control)?))),
+            way => way,
+        };
+        match &mut self.way {
+            Some((_, Control::Watched(control))) => Ok(control),
+            _ => Err(gone()),
         }
     }
 
     /// The next message. Nothing is lost when it is dropped before.
     async fn news(&mut self) -> std::io::Result<News> {
-        let Some((_, control)) = &mut self.way else { return Err(gone()) };
         loop {
             if let Some(news) = frame::decode(&mut self.read)? {
                 return Ok(news);
             }
-            if control.read_buf(&mut self.read).await? == 0 {
+            let read = match &mut self.way {
+                None => 0,
+                Some((_, Control::Watched(control))) => control.read_buf(&mut self.read).await?,
+                Some((_, Control::Quiet(control))) => {
+                    let mut chunk = [0; 1024];
+                    match control.read(&mut chunk) {
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                            self.watch()?;
+                            continue;
+                        }
+                        read => {
+                            let read = read?;
+                            self.read.extend_from_slice(&chunk[..read]);
+                            read
+                        }
+                    }
+                }
+            };
+            if read == 0 {
                 return Err(gone());
             }
         }
@@ -113,7 +169,10 @@ impl Tree {
     pub fn stop(&self, grace: Duration) {
         let Some((_, control)) = &self.way else { return };
         // A shim whose socket is full or closed ends with its tree when this is dropped.
-        let sent = frame::encode(&Order::Stop(grace)).and_then(|bytes| control.try_write(&bytes));
+        let sent = frame::encode(&Order::Stop(grace)).and_then(|bytes| match control {
+            Control::Quiet(control) => (&*control).write(&bytes),
+            Control::Watched(control) => control.try_write(&bytes),
+        });
         if let Err(error) = sent {
             tracing::debug!(run_id = %self.run_id, %error, "a tree could not be asked to end");
         }
@@ -124,7 +183,11 @@ impl Tree {
     /// # Errors
     /// When the shim itself was killed. What it had, is killed too.
     pub async fn ended(&mut self) -> std::io::Result<Ending> {
-        match self.news().await {
+        let news = match self.ending.take() {
+            Some(ending) => Ok(News::Ended(ending)),
+            None => self.news().await,
+        };
+        match news {
             Ok(News::Ended(ending)) => {
                 if ending.left == 0 {
                     self.put_back();
@@ -133,23 +196,31 @@ impl Tree {
             }
             Ok(other) => Err(unexpected(&other)),
             Err(error) => {
-                if let Some((shim, control)) = self.way.take() {
-                    drop(control);
-                    drop(shim);
-                }
-                let run_id = self.run_id;
-                // Whoever was below it has another parent now; its mark tells.
-                let _ = tokio::task::spawn_blocking(move || crate::process::sweep(&[run_id])).await;
+                self.lost().await;
                 Err(error)
             }
         }
     }
 
+    /// The shim does not answer as it should: it ends, with what it had.
+    async fn lost(&mut self) {
+        if let Some((shim, control)) = self.way.take() {
+            drop(control);
+            drop(shim);
+        }
+        let run_id = self.run_id;
+        // Whoever was below it has another parent now; its mark tells.
+        let _ = tokio::task::spawn_blocking(move || crate::process::sweep(&[run_id])).await;
+    }
+
     /// The shim has nothing any more, and may serve another tree.
     fn put_back(&mut self) {
-        if let Some((shim, control)) = self.way.take()
-            && let Ok(control) = control.into_std()
-        {
+        let Some((shim, control)) = self.way.take() else { return };
+        let control = match control {
+            Control::Quiet(control) => Ok(control),
+            Control::Watched(control) => control.into_std(),
+        };
+        if let Ok(control) = control {
             shim.put(control);
         }
     }

@@ -17,6 +17,7 @@ mod hold;
 mod lines;
 mod order;
 mod pool;
+mod printed;
 mod shim;
 mod stage;
 
@@ -26,3 +27,4 @@ pub(crate) use frame::{decode, encode};
 pub use hold::{StartError, Tree};
 pub use lines::Lines;
 pub use order::{Ending, Program};
+pub use printed::Printed;

@@ -134,6 +134,10 @@ impl Ending {
     }
 }
 
+/// A program that ends within this is told of once, and waited for without a runtime: to hand it to other threads takes
+/// longer than most such programs.
+pub(super) const BRIEF: Duration = Duration::from_millis(10);
+
 /// What a scheduler tells a shim.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Order {
@@ -146,9 +150,7 @@ pub(super) enum Order {
 /// What a shim tells its scheduler.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum News {
-    /// An order was read. Before this, nothing has been started.
-    Accepted,
-    /// The program runs.
+    /// The program runs. It is not told of one without input that ended within [`BRIEF`].
     Started,
     /// It could not be started; another try will not help if it is `hopeless`.
     Refused { message: String, hopeless: bool },

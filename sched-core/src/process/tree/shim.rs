@@ -1,7 +1,8 @@
 //! What a shim does: starts a program, takes whom the tree leaves behind, ends the tree when it is told to, when the
 //! program has ended, or when the scheduler is gone.
 //!
-//! One thread waits for children, one for orders. Neither polls while a program runs.
+//! One thread waits for orders, and while there is a tree, for children. Another waits for orders meanwhile, but for
+//! programs that end at once. Neither polls while a program runs.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -12,16 +13,19 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, set_child_subreaper, setsid, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, set_child_subreaper, setsid, waitid,
+};
 use wait4::Wait4 as _;
 
-use super::order::{Ending, News, Order, Program};
+use super::order::{BRIEF, Ending, News, Order, Program};
 use super::stage::{Failure, Task};
 use super::{descent, entry, frame};
 
@@ -40,9 +44,10 @@ struct State {
     group: Option<Pid>,
     /// Those killed that had left the group.
     strays: BTreeSet<i32>,
-    /// The scheduler is gone.
-    orphaned: bool,
 }
+
+/// A program, and the ends of pipes that came with it.
+type Wanted = (Box<Program>, Vec<OwnedFd>);
 
 #[derive(Default)]
 struct Shim {
@@ -64,13 +69,30 @@ fn serve() -> std::io::Result<()> {
     let _ = setsid();
     set_child_subreaper(Some(getpid()))?;
     let shim = Arc::new(Shim::default());
-    let (orders, programs) = channel();
+    let (wanted, programs) = channel();
+    let (calls, called) = channel();
     let listening = (shim.clone(), control.try_clone()?);
-    std::thread::spawn(move || listening.0.listen(listening.1, &orders));
-    for (number, (program, descriptors)) in (1..).zip(programs) {
-        shim.tree(number, &program, descriptors, &mut control)?;
+    std::thread::spawn(move || listening.0.listen(listening.1, &called, &wanted));
+    let mut listened = false;
+    for number in 1.. {
+        // Whoever listens hands on the next program, and listens no more until it is called again.
+        let next = if listened { programs.recv().ok() } else { next_program(&mut control) };
+        let Some((program, descriptors)) = next else { break };
+        listened = shim.tree(number, &program, descriptors, &mut control, &calls)?;
     }
     Ok(())
+}
+
+/// Waits for a program; none when there is nobody to give one.
+fn next_program(control: &mut UnixStream) -> Option<Wanted> {
+    loop {
+        match frame::receive(control) {
+            Ok(Some((Order::Run(program), descriptors))) => return Some((program, descriptors)),
+            // It was for a tree that has ended.
+            Ok(Some((Order::Stop(_), _))) => {}
+            Ok(None) | Err(_) => return None,
+        }
+    }
 }
 
 /// Descriptors that the scheduler's process left open over exec, against all custom, are nobody's here.
@@ -88,30 +110,31 @@ impl Shim {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes orders until there is nobody to give them; then nothing may stay.
-    fn listen(self: Arc<Self>, mut control: UnixStream, programs: &Sender<(Box<Program>, Vec<OwnedFd>)>) {
-        while let Ok(Some((order, descriptors))) = frame::receive::<Order>(&mut control) {
-            match order {
-                Order::Run(program) => {
-                    // The other thread ends only with the process.
-                    let _ = programs.send((program, descriptors));
-                }
-                Order::Stop(grace) => {
-                    let shim = self.clone();
-                    let Some(tree) = shim.lock().tree else { continue };
-                    std::thread::spawn(move || shim.stop(tree, grace));
+    /// Takes orders whenever it is called, up to the next program. When there is nobody to give them, nothing may stay.
+    fn listen(self: Arc<Self>, mut control: UnixStream, called: &Receiver<()>, wanted: &Sender<Wanted>) {
+        while called.recv().is_ok() {
+            loop {
+                match frame::receive(&mut control) {
+                    Ok(Some((Order::Run(program), descriptors))) => {
+                        // The other thread ends only with the process.
+                        let _ = wanted.send((program, descriptors));
+                        break;
+                    }
+                    Ok(Some((Order::Stop(grace), _))) => {
+                        let shim = self.clone();
+                        let Some(tree) = shim.lock().tree else { continue };
+                        std::thread::spawn(move || shim.stop(tree, grace));
+                    }
+                    Ok(None) | Err(_) => {
+                        let tree = self.lock().tree;
+                        if let Some(tree) = tree {
+                            self.kill(tree);
+                        }
+                        std::process::exit(0);
+                    }
                 }
             }
         }
-        let tree = {
-            let mut state = self.lock();
-            state.orphaned = true;
-            state.tree
-        };
-        if let Some(tree) = tree {
-            self.kill(tree);
-        }
-        std::process::exit(0);
     }
 
     fn stop(&self, tree: u64, grace: Duration) {
@@ -137,36 +160,35 @@ impl Shim {
         }
     }
 
-    /// One tree, from its order to its end.
+    /// One tree, from its order to its end. Says whether the thread that listens was called.
     fn tree(
         &self,
         number: u64,
         program: &Program,
         pipes: Vec<OwnedFd>,
         control: &mut UnixStream,
-    ) -> std::io::Result<()> {
-        frame::send(control, &News::Accepted)?;
-        let launched = {
-            let mut state = self.lock();
-            if state.orphaned {
-                return Ok(());
+        calls: &Sender<()>,
+    ) -> std::io::Result<bool> {
+        let has_input = pipes.len() > 2;
+        let child = match launch(program, pipes) {
+            Ok(child) => child,
+            Err(Failure { message, hopeless }) => {
+                frame::send(control, &News::Refused { message, hopeless })?;
+                return Ok(false);
             }
-            let launched = launch(program, pipes);
-            if let Ok(child) = &launched {
-                let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-                *state = State { tree: Some(number), program: pid, group: pid, ..State::default() };
-            }
-            launched
         };
-        match launched {
-            Err(Failure { message, hopeless }) => frame::send(control, &News::Refused { message, hopeless }),
-            Ok(child) => {
-                // A scheduler that is gone is noticed by the other thread, which sees to the tree.
-                let told = frame::send(control, &News::Started);
-                let ending = self.end(child);
-                told.and_then(|()| frame::send(control, &News::Ended(ending?)))
-            }
+        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        *self.lock() = State { tree: Some(number), program: pid, group: pid, ..State::default() };
+        let lasts = has_input || !pid.is_some_and(|pid| ends_at_once(pid, control));
+        let mut told = Ok(());
+        if lasts {
+            let called = calls.send(()).map_err(std::io::Error::other);
+            // A scheduler that is gone is noticed by the other thread, which sees to the tree.
+            told = called.and_then(|()| frame::send(control, &News::Started));
         }
+        let ending = self.end(child);
+        told.and_then(|()| frame::send(control, &News::Ended(ending?)))?;
+        Ok(lasts)
     }
 
     /// Waits for the program, then ends what it leaves behind.
@@ -223,6 +245,15 @@ impl Shim {
         }
         (ticks, descent::signal(None, Signal::KILL).len().max(1))
     }
+}
+
+/// Whether a program ends within [`BRIEF`], before there is another order.
+fn ends_at_once(program: Pid, control: &UnixStream) -> bool {
+    let (Ok(handle), Ok(brief)) = (pidfd_open(program, PidfdFlags::empty()), Timespec::try_from(BRIEF)) else {
+        return false;
+    };
+    let mut both = [PollFd::new(&handle, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
+    poll(&mut both, Some(&brief)).is_ok() && both[0].revents().contains(PollFlags::IN)
 }
 
 /// Whether such a child has ended and waits to be taken. An error: there is no such child.

@@ -138,6 +138,7 @@ async fn attend(ctx: &RunContext, params: Value, program: Program, dropped: &Can
     let mut tree = match Tree::start(ctx.run_id(), program, Some(theirs.into())).await {
         Ok(tree) => tree,
         Err(StartError::System(error)) => return system(error),
+        Err(StartError::Lost(error)) => return Outcome::Failed(JobError::new(error.to_string())),
         Err(error) => return Outcome::Unstartable(error.to_string()),
     };
     let last = Arc::new(Mutex::new(String::new()));

@@ -227,6 +227,24 @@ pub enum Event {
         /// The daemon.
         pid: u32,
     },
+    /// The supervisor saw the engine's process end, or hang.
+    EngineDied {
+        /// The process.
+        pid: u32,
+        /// What ended it, in one word.
+        cause: String,
+        /// In words.
+        message: String,
+        /// When it is started again; none when it is not.
+        restart_in_ms: Option<u64>,
+    },
+    /// The supervisor starts the engine no more.
+    SupervisorGaveUp {
+        /// So many ends, one soon after another.
+        deaths: u32,
+        /// The last one, and what to do.
+        message: String,
+    },
     /// The process was told to stop.
     Shutdown {
         /// By this signal; 0 when asked over the control socket.
@@ -257,6 +275,8 @@ pub enum AlertKind {
     Held,
     /// A changed configuration could not be taken over.
     Config,
+    /// The scheduler before this one ended without stopping.
+    Died,
     /// A channel has given up what it was to deliver.
     Undelivered,
 }
@@ -302,6 +322,8 @@ impl Event {
             Self::Stalled { .. } => "stalled",
             Self::Alert { .. } => "alert",
             Self::SupervisorStart { .. } => "supervisor_start",
+            Self::EngineDied { .. } => "engine_died",
+            Self::SupervisorGaveUp { .. } => "supervisor_gave_up",
             Self::Shutdown { .. } => "shutdown",
             Self::Cleanup { .. } => "cleanup",
         }

@@ -16,6 +16,8 @@ use crate::error::ApiError;
 
 /// So many of the soonest fires are told.
 pub(crate) const STATUS_NEXT: usize = 100;
+/// A tick so late says that the heartbeat has stopped.
+const HEARTBEAT_SLACK: Duration = Duration::from_secs(10);
 /// Stands for no time; it is outside the range of instants.
 const NEVER: i64 = i64::MIN;
 
@@ -27,26 +29,49 @@ pub struct Health {
     tick: AtomicU64,
     last_activity: AtomicI64,
     last_tick: AtomicI64,
+    /// When the heartbeat was heard last, in milliseconds of the clock that does not step.
+    heard: AtomicU64,
+    /// How often the heartbeat beats; none where there is none.
+    heartbeat: Option<Duration>,
     listen: String,
 }
 
 impl Health {
     /// A process that starts now, by its scheduler's clock, and listens there.
     #[must_use]
-    pub const fn new(Now { mono: started, .. }: Now, listen: String) -> Self {
+    pub fn new(Now { mono: started, .. }: Now, listen: String) -> Self {
         let (last_activity, last_tick) = (AtomicI64::new(NEVER), AtomicI64::new(NEVER));
-        Self { started, tick: AtomicU64::new(0), last_activity, last_tick, listen }
+        let heard = AtomicU64::new(millis(started));
+        Self { started, tick: AtomicU64::new(0), last_activity, last_tick, heard, heartbeat: None, listen }
     }
 
-    /// Notes an event's time, and its tick if it is one.
-    pub fn note_event(&self, recorded: &Recorded) {
+    /// Expects a tick each `period`: without one the status is `degraded`.
+    #[must_use]
+    pub const fn with_heartbeat(mut self, period: Duration) -> Self {
+        self.heartbeat = Some(period);
+        self
+    }
+
+    /// How long no tick has been heard, if one is overdue; `now` is by the clock that does not step.
+    pub fn heartbeat_overdue(&self, now: Duration) -> Option<Duration> {
+        let silent = now.saturating_sub(Duration::from_millis(self.heard.load(Ordering::Relaxed)));
+        self.heartbeat.filter(|period| silent > period.saturating_add(HEARTBEAT_SLACK)).map(|_| silent)
+    }
+
+    /// Notes an event's time, and its tick if it is one; `now` is by the clock that does not step.
+    pub fn note_event(&self, recorded: &Recorded, now: Duration) {
         // Events come in their order; their times do not when the clock goes back.
         self.last_activity.store(recorded.ts.timestamp_micros(), Ordering::Relaxed);
         if let Event::Tick { tick, .. } = recorded.event {
             self.tick.store(tick, Ordering::Relaxed);
             self.last_tick.store(recorded.ts.timestamp_micros(), Ordering::Relaxed);
+            self.heard.store(millis(now), Ordering::Relaxed);
         }
     }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The answer of `/api/v1/status`, and of `sched status --json`.
@@ -56,6 +81,9 @@ pub struct StatusBody {
     pub running: bool,
     /// `running` or `degraded`.
     pub state: String,
+    /// Whether it shuts down.
+    #[serde(default)]
+    pub stopping: bool,
     /// Why it is degraded, and what happens next.
     pub problem: Option<String>,
     /// This process.
@@ -85,12 +113,18 @@ pub struct StatusBody {
 pub(crate) async fn status_body(state: &AppState) -> Result<StatusBody, ApiError> {
     let status = state.handle().status(STATUS_NEXT).await?;
     let health = &state.inner.health;
-    let uptime = state.handle().clock().now().mono.saturating_sub(health.started);
+    let now = state.handle().clock().now().mono;
+    let uptime = now.saturating_sub(health.started);
+    let silent = health.heartbeat_overdue(now).map(|silent| {
+        format!("the heartbeat has been silent for {} s; `sched restart` brings it back", silent.as_secs())
+    });
+    let problem = status.problem.or(silent);
     Ok(StatusBody {
         running: status.dispatch.is_none() && !status.draining,
-        state: if status.problem.is_some() { "degraded" } else { "running" }.into(),
+        stopping: status.draining,
+        state: if problem.is_some() { "degraded" } else { "running" }.into(),
         pid: Some(std::process::id()),
-        problem: status.problem,
+        problem,
         last_activity: DateTime::from_timestamp_micros(health.last_activity.load(Ordering::Relaxed)),
         last_tick: DateTime::from_timestamp_micros(health.last_tick.load(Ordering::Relaxed)),
         uptime_seconds: uptime.as_secs(),
@@ -111,4 +145,27 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Result<&'static str,
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message));
     }
     Ok("ready\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_is_overdue_a_while_after_its_period_and_not_once_it_beats_again() {
+        let seconds = Duration::from_secs;
+        let health = |begun| Health::new(Now { utc: DateTime::UNIX_EPOCH, mono: begun }, String::new());
+        assert_eq!(health(seconds(5)).heartbeat_overdue(seconds(1_000_000)), None, "there is none");
+        let health = health(seconds(5)).with_heartbeat(seconds(60));
+        assert_eq!(health.heartbeat_overdue(seconds(75)), None);
+        assert_eq!(health.heartbeat_overdue(seconds(76)), Some(seconds(71)));
+        let tick = |tick| Event::Tick { tick, next: BTreeMap::new() };
+        health.note_event(&Recorded { ts: DateTime::UNIX_EPOCH, event: tick(1), seq: None }, seconds(70));
+        health.note_event(
+            &Recorded { ts: DateTime::UNIX_EPOCH, event: Event::Stalled { millis: 1 }, seq: None },
+            seconds(140),
+        );
+        assert_eq!(health.heartbeat_overdue(seconds(140)), None);
+        assert_eq!(health.heartbeat_overdue(seconds(141)), Some(seconds(71)));
+    }
 }

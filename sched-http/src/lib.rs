@@ -68,11 +68,11 @@ impl AppState {
     #[must_use]
     pub fn embedded(handle: Handle, key: DashboardKey, listen: String) -> Self {
         let health = Arc::new(Health::new(handle.clock().now(), listen));
-        let (mut events, noting) = (handle.subscribe(None), health.clone());
+        let (mut events, noting, clock) = (handle.subscribe(None), health.clone(), handle.clock().clone());
         // Ends with the scheduler.
         tokio::spawn(async move {
             while let Some(recorded) = events.next().await {
-                noting.note_event(&recorded);
+                noting.note_event(&recorded, clock.now().mono);
             }
         });
         Self::new(handle, key, Vec::new(), health)

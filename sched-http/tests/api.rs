@@ -384,7 +384,7 @@ async fn the_status_is_right_about_itself_after_the_clock_went_back() {
     let year = chrono::TimeDelta::days(365);
     let health = Arc::new(Health::new(Now { utc: utc + year, mono }, "127.0.0.1:5000".into()));
     for ts in [utc + year, utc] {
-        health.note_event(&Recorded { ts, event: Event::Stalled { millis: 1 }, seq: None });
+        health.note_event(&Recorded { ts, event: Event::Stalled { millis: 1 }, seq: None }, mono);
     }
     let state = AppState::new(handle, DashboardKey::new(KEY).unwrap(), Vec::new(), health);
     let answer = local_router(state).oneshot(plain("GET", "/api/v1/status")).await.unwrap();

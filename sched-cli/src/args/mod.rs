@@ -1,7 +1,9 @@
 //! The command line, and nothing else.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -46,16 +48,17 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Run the scheduler in the foreground
     Run {
-        /// Tell a waiting parent on standard output when it stands
-        #[arg(long, hide = true)]
-        daemon: bool,
+        #[command(flatten)]
+        watch: Watch,
+        #[command(flatten)]
+        started: Started,
     },
     /// Start the scheduler in the background, and prove that it lives
-    Start,
-    /// Stop the scheduler
+    Start(Watch),
+    /// Stop the scheduler: running jobs get shutdown.grace to end
     Stop,
-    /// Stop the scheduler if it runs, and start it
-    Restart,
+    /// Stop the scheduler if it runs, and start it; one that was supervised is again
+    Restart(Watch),
     /// Tell how the scheduler is
     Status,
     /// Let the running scheduler read its configuration again
@@ -170,6 +173,59 @@ pub(crate) enum Notify {
     },
     /// Try again to deliver what was given up
     Retry,
+}
+
+/// Whether a process watches over the engine.
+#[derive(Debug, Clone, Copy, Default, ClapArgs)]
+pub(crate) struct Watch {
+    /// Keep a small process that starts the engine again when it dies or hangs
+    #[arg(long)]
+    pub(crate) supervise: bool,
+    /// An engine that gives no sign of life for so long hangs
+    #[arg(long, value_name = "DURATION", default_value = "20s", value_parser = hung_after, requires = "supervise")]
+    pub(crate) hung_after: Duration,
+}
+
+fn hung_after(text: &str) -> Result<Duration, String> {
+    let span = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if span < Duration::from_secs(2) { Err("write 2s or more".into()) } else { Ok(span) }
+}
+
+impl Watch {
+    /// After how long an engine hangs, if it is supervised.
+    pub(crate) fn limit(self) -> Option<Duration> {
+        self.supervise.then_some(self.hung_after)
+    }
+}
+
+/// What this program tells itself when it starts itself.
+#[derive(Debug, Clone, Default, ClapArgs)]
+pub(crate) struct Started {
+    /// Tell a waiting parent on standard output when it stands
+    #[arg(long, hide = true)]
+    pub(crate) daemon: bool,
+    /// It stands below another process of this program, and stays in its session
+    #[arg(long, hide = true)]
+    pub(crate) below: bool,
+    /// A supervisor starts it again
+    #[arg(long, hide = true)]
+    pub(crate) restarted: bool,
+    /// The session from which all was started
+    #[arg(long, hide = true)]
+    pub(crate) session: Option<String>,
+}
+
+impl Global {
+    /// The words by which another process of this program gets the same flags.
+    pub(crate) fn words(&self) -> Vec<OsString> {
+        let mut words = Vec::new();
+        if let Some(config) = &self.config {
+            words.extend(["--config".into(), config.clone().into_os_string()]);
+        }
+        words.extend((0..self.verbose).map(|_| "-v".into()));
+        words.extend(self.quiet.then(|| "-q".into()));
+        words
+    }
 }
 
 #[derive(Debug, ClapArgs)]

@@ -25,10 +25,10 @@ use crate::exit::Outcome;
 pub(crate) fn dispatch(args: Args) -> Outcome {
     let global = &args.global;
     match args.command {
-        Command::Run { daemon } => daemon::run::run(global, daemon),
-        Command::Start => daemon::start::start(global),
+        Command::Run { watch, started } => daemon::run::run(global, watch, &started),
+        Command::Start(watch) => daemon::start::start(global, watch),
         Command::Stop => daemon::stop::stop(global),
-        Command::Restart => daemon::stop::restart(global),
+        Command::Restart(watch) => daemon::stop::restart(global, watch),
         Command::Status => daemon::status::status(global),
         Command::Reload => reconcile::reload(global),
         Command::Diff => reconcile::diff(global),

@@ -5,9 +5,9 @@ use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
-use chrono::{DateTime, Utc};
-use sched_core::StoreLock;
-use serde::{Deserialize, Serialize};
+use sched_core::{Clock as _, Event, Recorded, StoreLock, SystemClock};
+
+use crate::exit::Failure;
 
 /// The lock that makes a process the only scheduler on a data folder.
 pub(crate) fn lock_path(data_dir: &Path) -> PathBuf {
@@ -24,40 +24,36 @@ pub(crate) fn is_held(data_dir: &Path) -> bool {
     StoreLock::is_held(&lock_path(data_dir))
 }
 
-/// What a running scheduler says of itself; it stays behind when the process dies.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Marker {
-    pub(crate) pid: u32,
-    pub(crate) started_at: DateTime<Utc>,
-    pub(crate) http: String,
+/// The turn of a command that starts or stops: each sees what the one before has left, and the last one has the last word.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    _file: File,
 }
 
-fn marker_path(data_dir: &Path) -> PathBuf {
-    data_dir.join("daemon.json")
-}
-
-impl Marker {
-    pub(crate) fn write(&self, data_dir: &Path) -> std::io::Result<()> {
-        write_whole(&marker_path(data_dir), &serde_json::to_string(self)?)
-    }
-
-    pub(crate) fn read(data_dir: &Path) -> Option<Self> {
-        serde_json::from_str(&std::fs::read_to_string(marker_path(data_dir)).ok()?).ok()
-    }
-
-    pub(crate) fn remove(data_dir: &Path) {
-        // A marker that is gone is what is wanted.
-        let _ = std::fs::remove_file(marker_path(data_dir));
+impl Turn {
+    /// Waits for the commands that came before.
+    pub(crate) fn take(data_dir: &Path) -> Result<Self, Failure> {
+        let path = data_dir.join("turn.lock");
+        let fault = |error| Failure::failed(format!("{}: {error}", path.display()));
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(fault)?;
+        file.lock().map_err(fault)?;
+        Ok(Self { _file: file })
     }
 }
 
-/// Writes a file so that readers see all of it or nothing.
-pub(crate) fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
-    let part = path.with_extension("part");
-    let mut file = File::create(&part)?;
-    writeln!(file, "{text}")?;
-    file.sync_all()?;
-    std::fs::rename(&part, path)
+/// Makes a folder, with those above it.
+pub(crate) fn folder(path: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(path)
+        .map_err(|error| Failure::failed(format!("the folder {} cannot be made: {error}", path.display())))
+}
+
+/// Appends a line to the log of a scheduler that is not this process.
+pub(crate) fn append_event(log: &Path, event: Event) -> Result<(), Failure> {
+    let ts = SystemClock::new().now().utc;
+    let line = sched_core::sink::line(&Recorded { ts, event, seq: None });
+    let fault = |error| Failure::failed(format!("{}: {error}", log.display()));
+    let mut file = File::options().append(true).create(true).open(log).map_err(fault)?;
+    file.write_all(line.as_bytes()).map_err(fault)
 }
 
 /// The control socket of a data folder, by a path that is short whatever the folder is called: a socket's path

@@ -1,25 +1,29 @@
 //! `sched start`: starts the daemon, and returns when it is proved to live, or says why it does not.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use hyper::Method;
-use sched_core::{Clock as _, Event, Recorded, SystemClock};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use sched_core::{Clock as _, Event, StoreLock, SystemClock};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::place::{holder, is_held};
-use crate::args::Global;
+use super::death::{self, SESSION_REMEDY};
+use super::marker::{Marker, Stopped};
+use super::place::{Turn, append_event, folder, holder};
+use super::supervisor::{self, Record};
+use crate::args::{Global, Watch};
 use crate::compose::Setup;
 use crate::control::call;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 
-/// The daemon stands within this, or is stopped.
+/// The daemon stands within this, or is stopped. While it says what it is busy with, it gets as much again.
 const READY_WITHIN: Duration = Duration::from_millis(3400);
 /// How long it must live after it said so.
 const SURVIVAL: Duration = Duration::from_secs(2);
@@ -28,46 +32,74 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(3900);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 /// A killed process has ended within this.
 const LAST_BREATH: Duration = Duration::from_millis(1000);
+/// Beyond its grace, a scheduler that shuts down has ended within this.
+const MARGIN: Duration = Duration::from_secs(3);
+/// So many of the last lines that a dead daemon printed are shown.
+const LAST_LINES: usize = 5;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 struct Word {
-    #[serde(default)]
     ready: bool,
-    #[serde(default)]
     pid: u32,
-    #[serde(default)]
     http: String,
-    #[serde(default)]
     key: Option<String>,
-    #[serde(default)]
     exit: u8,
-    #[serde(default)]
     error: String,
+    /// It is busy with this, and will say more.
+    working: Option<String>,
 }
 
-pub(crate) fn start(global: &Global) -> Outcome {
+pub(crate) fn start(global: &Global, watch: Watch) -> Outcome {
     let setup = Setup::load(global)?;
-    if let Some(pid) = living_holder(&setup.config.data_dir) {
-        return Ok(already(global, pid));
+    folder(&setup.config.data_dir)?;
+    let turn = Turn::take(&setup.config.data_dir)?;
+    start_in(global, watch, &setup, &turn)
+}
+
+/// Starts it, when it is this command's turn.
+pub(crate) fn start_in(global: &Global, watch: Watch, setup: &Setup, _turn: &Turn) -> Outcome {
+    let (data_dir, log_dir) = (&setup.config.data_dir, &setup.config.log_dir);
+    if let Some(pid) = living_holder(data_dir, setup.config.shutdown_grace + MARGIN) {
+        return Ok(already(global, data_dir, pid));
     }
+    if let Some(record) = supervised(data_dir) {
+        return Err(Failure::failed(format!(
+            "a supervisor (pid {}) is about to start it again; see `sched status`, or `sched stop` ends it",
+            record.pid
+        )));
+    }
+    tell_last_end(setup);
     let clock = SystemClock::new();
     let begun = clock.now().mono;
-    let mut child = spawn(global, &setup)?;
-    let word = wait_for_word(&mut child)?;
+    let mut child = spawn(global, watch, log_dir)?;
+    let word = wait_for_word(&mut child, log_dir)?;
     if !word.ready {
-        return refused(global, &setup, &word);
+        return refused(global, data_dir, &word);
     }
     let left = ANSWER_WITHIN.saturating_sub(clock.now().mono.saturating_sub(begun));
-    if let Some(status) = death_within(&mut child, SURVIVAL.min(left))? {
-        let how = status.signal().map_or_else(|| status.to_string(), |signal| format!("signal {signal}"));
-        let out = setup.config.log_dir.join("scheduler.out");
-        return Err(Failure::failed(format!("the scheduler started and died ({how}); see {}", out.display())));
+    // A start that was long took its time; whether it lives is looked at all the same.
+    let left = if left.is_zero() { SURVIVAL } else { left };
+    let died = death_within(&mut child, SURVIVAL.min(left))?;
+    if died.is_some() || holder(data_dir) != Some(word.pid) {
+        if died.is_none() {
+            // Its supervisor would go on trying what has been told to have failed.
+            end(&mut child, Signal::TERM);
+        }
+        return Err(Failure::failed(format!(
+            "the scheduler started and died{}{}",
+            died.map_or_else(String::new, |status| format!(" ({})", how(status))),
+            last_lines(log_dir)
+        )));
     }
-    log_start(&setup, word.pid)?;
+    append_event(&setup.log_path(), Event::SupervisorStart { pid: word.pid })?;
     if global.json {
-        output::json(&json!({ "ok": true, "running": true, "pid": word.pid, "http": word.http }));
+        let supervised = watch.supervise;
+        let body = json!({ "ok": true, "running": true, "pid": word.pid, "http": word.http, "supervised": supervised });
+        output::json(&body);
     } else if !global.quiet {
-        output::line(&format!("started: pid {}, http://{}/", word.pid, word.http));
+        let supervised = if watch.supervise { ", supervised" } else { "" };
+        output::line(&format!("started: pid {}, http://{}/{supervised}", word.pid, word.http));
         if let Some(key) = word.key {
             output::line(&format!("the dashboard key is in {key}"));
         }
@@ -75,14 +107,40 @@ pub(crate) fn start(global: &Global) -> Outcome {
     Ok(Exit::Done)
 }
 
+/// Why the last one is not running any more, if nobody asked for that.
+fn tell_last_end(setup: &Setup) {
+    let (data_dir, log_dir) = (&setup.config.data_dir, &setup.config.log_dir);
+    if let Some(marker) = Marker::read(data_dir) {
+        let seen = Record::read(data_dir).and_then(|record| record.last_death);
+        let death = death::of(&marker, seen, log_dir);
+        output::note(&format!("the last scheduler (pid {}) was not stopped: {}", death.pid, death.message));
+        if let Some(remedy) = death.remedy {
+            output::note(&format!("to keep that from happening again: {remedy}"));
+        }
+    } else if let Some(session) = Stopped::read(data_dir).filter(|end| !end.asked).and_then(|end| end.session) {
+        output::note(&format!(
+            "the last scheduler was ended by a signal, after {session}, which started it, had ended"
+        ));
+        output::note(&format!("to keep that from happening again: {SESSION_REMEDY}"));
+    }
+}
+
+/// The supervisor that holds a data folder.
+pub(super) fn supervised(data_dir: &Path) -> Option<Record> {
+    StoreLock::is_held(&supervisor::lock_path(data_dir)).then(|| Record::read(data_dir)).flatten()
+}
+
 /// The process that holds the data folder and goes on holding it. One that was killed holds it until its last thread
-/// has ended; to call that running would leave nothing running.
-fn living_holder(data_dir: &Path) -> Option<u32> {
+/// has ended, and one that shuts down until it has: to call that running would leave nothing running.
+fn living_holder(data_dir: &Path, shutdown: Duration) -> Option<u32> {
     let mut waited = Duration::ZERO;
     loop {
         let pid = holder(data_dir)?;
-        let answers = call::<Value>(data_dir, Method::GET, "/api/v1/status", None, Some(LAST_BREATH)).is_ok();
-        if answers || waited >= LAST_BREATH {
+        let stopping = Marker::read(data_dir).is_some_and(|marker| marker.pid == pid && marker.stopping);
+        let patience = if stopping { shutdown } else { LAST_BREATH };
+        let answer = call::<Value>(data_dir, Method::GET, "/api/v1/status", None, Some(LAST_BREATH));
+        let stays = answer.is_ok_and(|status| status["stopping"] != true);
+        if stays && !stopping || waited >= patience {
             return Some(pid);
         }
         std::thread::sleep(BETWEEN_LOOKS);
@@ -103,68 +161,104 @@ fn death_within(child: &mut Child, limit: Duration) -> std::io::Result<Option<Ex
     child.try_wait()
 }
 
-fn already(global: &Global, pid: u32) -> Exit {
+fn how(status: ExitStatus) -> String {
+    status.signal().map_or_else(|| status.to_string(), sched_core::process::signal_name)
+}
+
+/// What the daemon printed last, for who has to find out why it died.
+fn last_lines(log_dir: &Path) -> String {
+    let out = log_dir.join("scheduler.out");
+    let printed = std::fs::read(&out).unwrap_or_default();
+    let printed = String::from_utf8_lossy(&printed);
+    let lines: Vec<&str> = printed.lines().collect();
+    let last = lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| format!("\n  {line}"));
+    format!("; the last lines of {}:{}", out.display(), last.collect::<String>())
+}
+
+fn already(global: &Global, data_dir: &Path, pid: u32) -> Exit {
+    let supervised = supervised(data_dir).is_some();
     if global.json {
-        output::json(&json!({ "ok": true, "running": true, "pid": pid, "already": true }));
+        let body = json!({ "ok": true, "running": true, "pid": pid, "already": true, "supervised": supervised });
+        output::json(&body);
     } else if !global.quiet {
-        output::line(&format!("already running: pid {pid}"));
+        output::line(&format!("already running: pid {pid}{}", if supervised { ", supervised" } else { "" }));
     }
     Exit::Done
 }
 
-fn spawn(global: &Global, setup: &Setup) -> Result<Child, Failure> {
-    let log_dir = &setup.config.log_dir;
-    std::fs::create_dir_all(log_dir)
-        .map_err(|error| Failure::failed(format!("the folder {} cannot be made: {error}", log_dir.display())))?;
+fn spawn(global: &Global, watch: Watch, log_dir: &Path) -> Result<Child, Failure> {
+    folder(log_dir)?;
     let out = log_dir.join("scheduler.out");
     let file = std::fs::OpenOptions::new().create(true).append(true).open(&out);
     let file = file.map_err(|error| Failure::failed(format!("{}: {error}", out.display())))?;
     let mut command = Command::new(std::env::current_exe()?);
-    if let Some(config) = &global.config {
-        command.arg("--config").arg(config);
+    command.args(global.words()).args(["run", "--daemon"]);
+    if let Some(limit) = watch.limit() {
+        command.args(["--supervise", "--hung-after", &humantime::format_duration(limit).to_string()]);
     }
-    for _ in 0..global.verbose {
-        command.arg("-v");
-    }
-    command.args(["run", "--daemon"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
     Ok(command.spawn()?)
 }
 
-/// Reads the daemon's first line. One that says nothing in time is stopped.
-fn wait_for_word(child: &mut Child) -> Result<Word, Failure> {
-    let Some(pipe) = child.stdout.take() else { return Err(Failure::failed("no pipe to the daemon")) };
-    let (sender, receiver) = channel();
-    std::thread::spawn(move || {
-        let mut line = String::new();
-        // No line at all is told by the closed channel.
-        if BufReader::new(pipe).read_line(&mut line).is_ok_and(|length| length > 0) {
-            let _ = sender.send(line);
-        }
-    });
-    match receiver.recv_timeout(READY_WITHIN) {
-        Ok(line) => {
-            serde_json::from_str(&line).map_err(|_| Failure::failed(format!("the daemon said: {}", line.trim())))
-        }
-        Err(RecvTimeoutError::Disconnected) => {
-            let status = child.wait()?;
-            Err(Failure::failed(format!("the scheduler died before it stood ({status}); see scheduler.out")))
-        }
-        Err(RecvTimeoutError::Timeout) => {
-            child.kill()?;
-            child.wait()?;
-            let limit = READY_WITHIN.as_secs_f64();
-            Err(Failure::failed(format!(
-                "the scheduler did not stand within {limit} s and was stopped; try `sched run -v`"
-            )))
+/// Reads what the daemon says until it stands or gives up. One that says nothing in time is stopped.
+fn wait_for_word(child: &mut Child, log_dir: &Path) -> Result<Word, Failure> {
+    let lines = listen(child)?;
+    loop {
+        match lines.recv_timeout(READY_WITHIN) {
+            Ok(line) => {
+                let word: Word = serde_json::from_str(&line)
+                    .map_err(|_| Failure::failed(format!("the daemon said: {}", line.trim())))?;
+                match word.working {
+                    Some(doing) => output::note(&format!("{doing} …")),
+                    None => return Ok(word),
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = child.wait()?;
+                let (how, last) = (how(status), last_lines(log_dir));
+                return Err(Failure::failed(format!("the scheduler died before it stood ({how}){last}")));
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                end(child, Signal::KILL);
+                let limit = READY_WITHIN.as_secs_f64();
+                return Err(Failure::failed(format!(
+                    "the scheduler did not stand within {limit} s and was stopped; try `sched run -v`"
+                )));
+            }
         }
     }
 }
 
+fn listen(child: &mut Child) -> Result<Receiver<String>, Failure> {
+    let pipe = child.stdout.take().ok_or_else(|| Failure::failed("no pipe to the daemon"))?;
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            // Who has heard enough hears no more.
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+/// Ends what was started: asks it, or kills it with the engine below it, which is in its group.
+fn end(child: &mut Child, signal: Signal) {
+    let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return };
+    // It may be over by itself, and one that has just begun leads no group yet.
+    if signal != Signal::KILL || kill_process_group(pid, signal).is_err() {
+        let _ = kill_process(pid, signal);
+    }
+    let _ = child.wait();
+}
+
 /// The daemon says why it does not stand. If another one holds the folder, that is what was wanted.
-fn refused(global: &Global, setup: &Setup, word: &Word) -> Outcome {
-    let data_dir = &setup.config.data_dir;
-    if word.exit == Exit::Store as u8 && is_held(data_dir) {
-        return Ok(already(global, holder(data_dir).unwrap_or(0)));
+fn refused(global: &Global, data_dir: &Path, word: &Word) -> Outcome {
+    if word.exit == Exit::Store as u8
+        && let Some(pid) = holder(data_dir)
+    {
+        return Ok(already(global, data_dir, pid));
     }
     let exit = match word.exit {
         2 => Exit::Usage,
@@ -172,13 +266,4 @@ fn refused(global: &Global, setup: &Setup, word: &Word) -> Outcome {
         _ => Exit::Failed,
     };
     Err(Failure::new(exit, word.error.clone()))
-}
-
-/// The original's line of its supervisor.
-fn log_start(setup: &Setup, pid: u32) -> Result<(), Failure> {
-    let ts = SystemClock::new().now().utc;
-    let line = sched_core::sink::line(&Recorded { ts, event: Event::SupervisorStart { pid }, seq: None });
-    let mut log = std::fs::OpenOptions::new().append(true).create(true).open(setup.log_path())?;
-    log.write_all(line.as_bytes())?;
-    Ok(())
 }

@@ -1,13 +1,17 @@
 //! `sched stop` and `sched restart`.
 
+use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::json;
 
-use super::place::{holder, is_held};
-use super::start::start;
-use crate::args::Global;
+use super::marker::announce_stop;
+use super::peer::Peer;
+use super::place::{Turn, is_held, lock_path};
+use super::start::{start_in, supervised};
+use super::supervisor;
+use crate::args::{Global, Watch};
 use crate::compose::Setup;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
@@ -19,42 +23,53 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 pub(crate) fn stop(global: &Global) -> Outcome {
     let setup = Setup::find(global)?;
     let data_dir = &setup.config.data_dir;
-    // Only the process that holds the lock is ever signalled: the PID file decides nothing.
-    let Some(pid) = holder(data_dir) else {
-        if global.json {
-            output::json(&json!({ "ok": true, "running": false, "was_running": false }));
-        } else if !global.quiet {
-            output::line("not running");
-        }
-        return Ok(Exit::Done);
+    let turn = if data_dir.is_dir() { Some(Turn::take(data_dir)?) } else { None };
+    let stopped = match turn {
+        Some(_) => stop_in(data_dir, setup.config.shutdown_grace)?,
+        None => None,
     };
-    let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let process = process.ok_or_else(|| Failure::failed(format!("the lock names no process: {pid}")))?;
-    kill_process(process, Signal::TERM).map_err(|error| Failure::failed(format!("pid {pid}: {error}")))?;
-    let patience = setup.config.shutdown_grace + MARGIN;
-    let mut waited = Duration::ZERO;
-    while is_held(data_dir) {
-        if waited > patience {
-            kill_process(process, Signal::KILL).map_err(|error| Failure::failed(format!("pid {pid}: {error}")))?;
-            return Err(Failure::failed(format!(
-                "pid {pid} did not stop within {} s and was killed",
-                patience.as_secs()
-            )));
-        }
-        std::thread::sleep(BETWEEN_LOOKS);
-        waited += BETWEEN_LOOKS;
-    }
     if global.json {
-        output::json(&json!({ "ok": true, "running": false, "was_running": true, "pid": pid }));
+        output::json(&json!({ "ok": true, "running": false, "was_running": stopped.is_some(), "pid": stopped }));
     } else if !global.quiet {
-        output::line(&format!("stopped: pid {pid}"));
+        output::line(&stopped.map_or_else(|| "not running".into(), |pid| format!("stopped: pid {pid}")));
     }
     Ok(Exit::Done)
 }
 
-pub(crate) fn restart(global: &Global) -> Outcome {
+/// Stops what runs on the data folder; gives its process.
+fn stop_in(data_dir: &Path, grace: Duration) -> Result<Option<u32>, Failure> {
+    let (above, engine) = (supervisor::lock_path(data_dir), lock_path(data_dir));
+    let supervisor = Peer::holding(&above)?;
+    let holder = Peer::holding(&engine)?;
+    // A supervisor passes it on, and starts nothing again.
+    let Some(first) = supervisor.as_ref().or(holder.as_ref()) else { return Ok(None) };
+    let pid = holder.as_ref().map_or(first.pid, |holder| holder.pid);
+    announce_stop(data_dir);
+    first.signal(Signal::TERM)?;
+    let patience = grace + MARGIN;
+    let mut waited = Duration::ZERO;
+    while is_held(data_dir) || sched_core::StoreLock::is_held(&above) {
+        if waited > patience {
+            for peer in [Peer::holding(&above)?, Peer::holding(&engine)?].into_iter().flatten() {
+                peer.signal(Signal::KILL)?;
+            }
+            let seconds = patience.as_secs();
+            return Err(Failure::failed(format!("pid {pid} did not stop within {seconds} s and was killed")));
+        }
+        std::thread::sleep(BETWEEN_LOOKS);
+        waited += BETWEEN_LOOKS;
+    }
+    Ok(Some(pid))
+}
+
+pub(crate) fn restart(global: &Global, watch: Watch) -> Outcome {
     // A configuration that cannot work must not stop what works.
-    Setup::load(global)?;
-    stop(&Global { json: false, quiet: true, ..global.clone() })?;
-    start(global)
+    let setup = Setup::load(global)?;
+    let data_dir = &setup.config.data_dir;
+    super::place::folder(data_dir)?;
+    // Nobody else's stop or start comes between.
+    let turn = Turn::take(data_dir)?;
+    let watch = Watch { supervise: watch.supervise || supervised(data_dir).is_some(), ..watch };
+    stop_in(data_dir, setup.config.shutdown_grace)?;
+    start_in(global, watch, &setup, &turn)
 }

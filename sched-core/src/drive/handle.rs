@@ -1,6 +1,7 @@
 //! The way to a running engine for programs: commands, questions and the stream of events.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -312,6 +313,11 @@ impl Handle {
     pub fn announce(&self, event: Event) {
         let ts = self.shared.clock.now().utc;
         self.shared.bus.announce(Recorded { ts, event, seq: None });
+    }
+
+    /// Gives a shutdown that is under way no more than this time; whoever cannot wait hurries.
+    pub fn hurry(&self, grace: Duration) {
+        self.shared.inbox.push(Input::Drain(grace));
     }
 
     /// Looks whether the store can be written, although there may be nothing to write.

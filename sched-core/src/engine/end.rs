@@ -143,17 +143,19 @@ impl Machine {
         }
     }
 
-    /// Three fifths of the grace to end by itself, three tenths after being asked, the rest after being dropped.
+    /// Three fifths of the grace to end by itself, three tenths after being asked, the rest after being dropped. A second
+    /// call hurries, and never gives more time.
     pub(super) fn drain(&mut self, now: Now, grace: Duration) {
         let grace = grace.min(LONGEST);
-        let end = now.mono + grace;
-        let ask = now.mono + grace * 3 / 5;
+        let sooner = |at, before: Option<Duration>| before.map_or(at, |before| before.min(at));
+        let end = sooner(now.mono + grace, self.draining.map(|drain| drain.end));
+        let ask = sooner(now.mono + grace * 3 / 5, self.draining.map(|drain| drain.ask));
         self.draining = Some(Drain { ask, end });
         let running = |run: &OpenRun| matches!(run.phase, Phase::Claiming | Phase::Running);
         let running: Vec<_> = self.runs.iter().filter(|(_, run)| running(run)).map(|(id, _)| *id).collect();
         for run_id in running {
             if let Some(run) = self.runs.get_mut(&run_id)
-                && run.stop.is_none()
+                && matches!(run.stop, None | Some((StopCause::Shutdown, None)))
             {
                 run.stop = Some((StopCause::Shutdown, None));
                 // One that is being claimed gets its deadline when it starts.

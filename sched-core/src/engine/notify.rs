@@ -173,7 +173,7 @@ fn notice(at: DateTime<Utc>, event: &Event) -> Option<Notice> {
                 AlertKind::Recovered => NoticeKind::Recovered,
                 // It is told through the others where it is decided.
                 AlertKind::Undelivered => return None,
-                AlertKind::ClockBack | AlertKind::Held | AlertKind::Config => NoticeKind::Scheduler,
+                AlertKind::ClockBack | AlertKind::Held | AlertKind::Config | AlertKind::Died => NoticeKind::Scheduler,
             };
             let notice = Notice::new(kind, at, short(message.clone()));
             Notice { schedule: schedule.clone(), run_id: *run_id, ..notice }

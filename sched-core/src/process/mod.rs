@@ -8,6 +8,6 @@ mod tree;
 
 pub use sweep::sweep;
 #[cfg(all(feature = "process", target_os = "linux"))]
-pub use tree::{Ending, Lines, Printed, Program, StartError, Tree, init, init_within, is_worker};
+pub use tree::{Ending, Lines, Printed, Program, StartError, Tree, Waiting, init, init_within, is_worker, signal_name};
 #[cfg(all(feature = "process", target_os = "linux"))]
 pub(crate) use tree::{decode, encode, is_ready, worker};

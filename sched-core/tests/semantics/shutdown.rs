@@ -78,3 +78,38 @@ fn given_a_run_whose_claim_is_not_durable_yet_when_a_shutdown_begins_then_it_los
     let run = slow.store.load().unwrap().open.remove(0);
     assert_eq!((run.state, run.attempt), (RunState::Queued, 0));
 }
+
+#[test]
+fn given_a_shutdown_under_way_when_it_is_asked_for_again_then_it_hurries_and_the_run_still_loses_no_attempt() {
+    let config = EngineConfig {
+        node: NodeId::random(),
+        max_concurrent_runs: 8,
+        groups: Default::default(),
+        channels: Default::default(),
+        seed: 1,
+    };
+    let now = Now { utc: at("2026-01-01T00:30:00Z"), mono: SECOND };
+    let mut store = MemoryStore::new();
+    let specs = [every("h", HOUR).with_retry(once_only())];
+    let (machine, first) = Machine::start(config, now, store.load().unwrap(), &specs, StartOptions::default()).unwrap();
+    let mut slow = Slow { machine, store, now, waiting: Vec::new(), others: Vec::new() };
+    slow.take(first);
+    slow.commit();
+    slow.pass(HOUR / 2);
+    slow.commit();
+    slow.step(Input::Drain(HOUR));
+    slow.pass(SECOND);
+    assert!(matches!(slow.others[..], [Effect::Start(_)]), "it has an hour to end by itself: {:?}", slow.others);
+    slow.step(Input::Drain(SECOND));
+    slow.pass(SECOND / 2);
+    assert_eq!(slow.others.len(), 1);
+    slow.pass(SECOND / 4);
+    assert!(matches!(slow.others[..], [_, Effect::Stop(..)]), "three fifths of a second are over: {:?}", slow.others);
+    // More time cannot be asked for any more.
+    slow.step(Input::Drain(HOUR));
+    slow.pass(SECOND / 2);
+    slow.commit();
+    assert_eq!(slow.others.last(), Some(&Effect::Drained));
+    let run = slow.store.load().unwrap().open.remove(0);
+    assert_eq!((run.state, run.attempt), (RunState::Queued, 0));
+}

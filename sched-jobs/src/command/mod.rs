@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use sched_core::process::{Ending, StartError, Tree};
+use sched_core::process::{Ending, StartError, Tree, Waiting};
 use sched_core::{Job, JobError, Output, Registry, RunContext, async_trait};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -58,10 +58,15 @@ impl Command {
     }
 
     /// Starts the tree; what writes its standard input is left in `work`.
-    pub(crate) async fn start(&self, ctx: &RunContext, work: &mut JoinSet<()>) -> Result<Tree, JobError> {
+    pub(crate) async fn start(
+        &self,
+        ctx: &RunContext,
+        work: &mut JoinSet<()>,
+        waiting: Waiting,
+    ) -> Result<Tree, JobError> {
         let program = self.params.program(ctx, &self.env).map_err(JobError::new)?;
         let (stdin, write) = self.stdin()?;
-        let tree = Tree::start(ctx.run_id(), program, stdin).await.map_err(|error| match error {
+        let tree = Tree::start(ctx.run_id(), program, stdin, waiting).await.map_err(|error| match error {
             StartError::NotReady | StartError::Refused { hopeless: true, .. } => JobError::permanent(error.to_string()),
             error => JobError::new(error.to_string()),
         })?;
@@ -94,10 +99,11 @@ impl Command {
         &self,
         ctx: &RunContext,
         stop: impl Future<Output = ()> + Send,
+        waiting: Waiting,
     ) -> Result<Output, JobError> {
         tokio::pin!(stop);
         let mut work = JoinSet::new();
-        let mut tree = self.start(ctx, &mut work).await?;
+        let mut tree = self.start(ctx, &mut work, waiting).await?;
         let ear = Ear::default();
         let followed = [(tree.stdout.take(), true), (tree.stderr.take(), false)].map(|(pipe, stdout)| {
             let ear = ear.clone();
@@ -157,6 +163,7 @@ impl Command {
 #[async_trait]
 impl Job for Command {
     async fn run(&self, ctx: &RunContext) -> Result<Output, JobError> {
-        self.run_until(ctx, ctx.cancelled()).await
+        // The thread is this attempt's alone.
+        self.run_until(ctx, ctx.cancelled(), Waiting::Thread).await
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use sched_core::process::Waiting;
 use sched_core::{HistoryFilter, HistoryRow, OutboxLine, RunContext, RunState};
 
 use super::params::{Certificate, Check, Disk, FileAge, Free, LastSuccess, Probe, Undelivered, patterns};
@@ -60,7 +61,7 @@ pub(super) async fn look(ctx: &RunContext, env: &Arc<JobEnv>, check: &Check) -> 
                 () = tokio::time::sleep(check.timeout) => {}
             }
         };
-        let ran = Command::new(program.clone(), env.clone()).run_until(ctx, stop).await;
+        let ran = Command::new(program.clone(), env.clone()).run_until(ctx, stop, Waiting::Runtime).await;
         return ran.err().map(|error| error.message().to_owned().into());
     }
     let looked = tokio::select! {

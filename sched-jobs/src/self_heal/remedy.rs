@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use sched_core::process::Waiting;
 use sched_core::{HistoryFilter, HistoryRow, PortError, PortReply, PortRequest, RunContext, RunId, ScheduleName};
 use serde_json::{Value, json};
 
@@ -166,7 +167,7 @@ async fn run(ctx: &RunContext, env: &Arc<JobEnv>, check: &Check, program: Progra
             () = tokio::time::sleep(check.remedy_timeout()) => {}
         }
     };
-    let ran = Command::new(program, env.clone()).run_until(ctx, stop).await;
+    let ran = Command::new(program, env.clone()).run_until(ctx, stop, Waiting::Runtime).await;
     ran.map(drop).map_err(|error| error.message().to_owned())
 }
 

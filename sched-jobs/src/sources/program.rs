@@ -1,6 +1,6 @@
 //! A source that is a program: its standard output, up to a bound.
 
-use sched_core::process::{Lines, Printed};
+use sched_core::process::{Lines, Printed, Waiting};
 use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinSet;
 
@@ -11,7 +11,7 @@ use crate::command::{Command, Meaning, Params};
 pub(super) async fn output(params: &Params, work: &Work, largest: u64) -> Result<Vec<u8>, String> {
     let command = Command { params: params.clone(), env: work.env.clone() };
     let mut writing = JoinSet::new();
-    let mut tree = command.start(&work.ctx, &mut writing).await.map_err(|error| error.to_string())?;
+    let mut tree = command.start(&work.ctx, &mut writing, Waiting::Runtime).await.map_err(|error| error.to_string())?;
     let (Some(stdout), Some(stderr)) = (tree.stdout.take(), tree.stderr.take()) else {
         return Err("its output cannot be read".into());
     };

@@ -38,6 +38,15 @@ pub enum StartError {
     Lost(#[source] std::io::Error),
 }
 
+/// Where a start waits for a program that ends at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// On the thread that starts it, for some milliseconds: for one that runs nothing else meanwhile.
+    Thread,
+    /// In the runtime, like any other future.
+    Runtime,
+}
+
 /// The way to a shim: as the pool has it, or watched by a runtime.
 #[derive(Debug)]
 enum Control {
@@ -61,12 +70,16 @@ pub struct Tree {
 
 impl Tree {
     /// Starts a program for a run, whose id its environment should bear as `SCHED_RUN_ID`. Without `stdin` there is
-    /// nothing to read for it. Needs a tokio runtime. Without `stdin` it waits on this thread for
-    /// programs that end within some milliseconds.
+    /// nothing to read for it. Needs a tokio runtime.
     ///
     /// # Errors
     /// When it could not be started, or was lost at once. Nothing of it runs then.
-    pub async fn start(run_id: RunId, program: Program, stdin: Option<OwnedFd>) -> Result<Self, StartError> {
+    pub async fn start(
+        run_id: RunId,
+        program: Program,
+        stdin: Option<OwnedFd>,
+        waiting: Waiting,
+    ) -> Result<Self, StartError> {
         if !entry::is_ready() {
             return Err(StartError::NotReady);
         }
@@ -92,7 +105,7 @@ impl Tree {
         drop(descriptors);
         // The pipes end when the tree does.
         drop((their_out, their_err));
-        match tree.begun(&encoded[sent..], stdin.is_none()).await {
+        match tree.begun(&encoded[sent..], stdin.is_none() && waiting == Waiting::Thread).await {
             Ok(News::Started) => {}
             Ok(News::Ended(ending)) => tree.ending = Some(ending),
             Ok(News::Refused { message, hopeless }) => {
@@ -109,12 +122,12 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Sends what is left of the order, and waits for the first message. Who is given input only then does not end at once.
-    async fn begun(&mut self, rest: &[u8], may_end: bool) -> std::io::Result<News> {
+    /// Sends what is left of the order, and waits for the first message; on this thread at first, if that may be.
+    async fn begun(&mut self, rest: &[u8], on_thread: bool) -> std::io::Result<News> {
         if !rest.is_empty() {
             self.watch()?.write_all(rest).await?;
         } else if let Some((_, Control::Quiet(control))) = &self.way
-            && may_end
+            && on_thread
         {
             let brief = Timespec::try_from(BRIEF).map_err(std::io::Error::other)?;
             // Whether there is a message, the reading tells.

@@ -120,18 +120,28 @@ pub struct Ending {
 }
 
 impl Ending {
-    /// The signal's name, such as `SIGKILL`.
+    /// The name of the signal that ended the program.
     #[must_use]
     pub fn signal_name(&self) -> Option<String> {
-        const NAMES: [&str; 31] = [
-            "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-            "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
-            "WINCH", "IO", "PWR", "SYS",
-        ];
-        let signal = self.signal?;
-        let name = usize::try_from(signal).ok().and_then(|number| NAMES.get(number.checked_sub(1)?));
-        Some(name.map_or_else(|| format!("signal {signal}"), |name| format!("SIG{name}")))
+        self.signal.map(signal_name)
     }
+}
+
+/// A signal's name on Linux (signal(7)), such as `SIGKILL` for 9.
+///
+/// ```
+/// assert_eq!(sched_core::process::signal_name(9), "SIGKILL");
+/// assert_eq!(sched_core::process::signal_name(40), "signal 40");
+/// ```
+#[must_use]
+pub fn signal_name(signal: i32) -> String {
+    const NAMES: [&str; 31] = [
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
+        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
+        "WINCH", "IO", "PWR", "SYS",
+    ];
+    let name = usize::try_from(signal).ok().and_then(|number| NAMES.get(number.checked_sub(1)?));
+    name.map_or_else(|| format!("signal {signal}"), |name| format!("SIG{name}"))
 }
 
 /// A program that ends within this is told of once, and waited for without a runtime: to hand it to other threads takes

@@ -23,7 +23,7 @@ use crate::id::RunId;
 use crate::job::JobError;
 use crate::limits::Limits;
 use crate::placement::Placement;
-use crate::process::{Ending, Lines, Program, StartError, Tree, worker as again};
+use crate::process::{Ending, Lines, Program, StartError, Tree, Waiting, worker as again};
 use crate::run::Outcome;
 
 pub use worker::serve;
@@ -135,7 +135,7 @@ async fn attend(ctx: &RunContext, params: Value, program: Program, dropped: &Can
         Ok(ends) => ends,
         Err(error) => return system(error),
     };
-    let mut tree = match Tree::start(ctx.run_id(), program, Some(theirs.into())).await {
+    let mut tree = match Tree::start(ctx.run_id(), program, Some(theirs.into()), Waiting::Runtime).await {
         Ok(tree) => tree,
         Err(StartError::System(error)) => return system(error),
         Err(StartError::Lost(error)) => return Outcome::Failed(JobError::new(error.to_string())),

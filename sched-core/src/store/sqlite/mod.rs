@@ -92,6 +92,13 @@ impl SqliteStore {
         Ok(Self { conn, path, watch, saved: None, _locks: locks })
     }
 
+    /// The versions of the schema from and to which [`SqliteStore::open`] would bring the file: it may take its time.
+    /// None when there is nothing to do, and when the file cannot be read; opening it says why.
+    #[must_use]
+    pub fn migration(path: impl AsRef<Path>) -> Option<(i64, i64)> {
+        schema::pending(path.as_ref())
+    }
+
     /// Where the store is.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -79,6 +79,14 @@ pub(super) fn inspect(path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The version of a file that is older than ours, and ours.
+pub(super) fn pending(path: &Path) -> Option<(i64, i64)> {
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+    let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).ok()?;
+    let known = MIGRATIONS.len() as i64;
+    (0 < found && found < known).then_some((found, known))
+}
+
 /// Applies the migrations that the file lacks, each with its version in one transaction.
 pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let fail = |error| failure(path, &error);

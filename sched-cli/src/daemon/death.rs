@@ -1,0 +1,267 @@
+//! Why a scheduler ended that nobody told to, as far as it can be known afterwards and from outside.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sched_core::process::signal_name;
+use serde::{Deserialize, Serialize};
+
+use super::marker::Marker;
+use super::origin::{self, Container};
+
+/// A platform that ends a session's processes does so within this after the session.
+const CLEAN_UP: TimeDelta = TimeDelta::seconds(90);
+/// Clock ticks a second, as /proc counts (USER_HZ).
+const TICKS: u64 = 100;
+/// As much of what a scheduler printed last is looked at.
+const TAIL: u64 = 8192;
+
+/// What ended a scheduler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Cause {
+    /// The machine was started anew.
+    Reboot,
+    /// The container was started anew.
+    ContainerRestart,
+    /// The kernel took its memory.
+    OutOfMemory,
+    /// It said itself why.
+    Failure,
+    /// It did not answer any more, and its supervisor ended it.
+    Hung,
+    /// A signal.
+    Signal,
+    /// It ended with a code.
+    Exit,
+    /// It ended with the session that started it.
+    SessionEnd,
+    /// Nothing is known.
+    Unknown,
+}
+
+/// The end of a scheduler.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Death {
+    pub(crate) pid: u32,
+    pub(crate) cause: Cause,
+    /// In words.
+    pub(crate) message: String,
+    /// What to do about it.
+    pub(crate) remedy: Option<String>,
+}
+
+impl Cause {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Reboot => "reboot",
+            Self::ContainerRestart => "container_restart",
+            Self::OutOfMemory => "out_of_memory",
+            Self::Failure => "failure",
+            Self::Hung => "hung",
+            Self::Signal => "signal",
+            Self::Exit => "exit",
+            Self::SessionEnd => "session_end",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// What can still be seen of a scheduler that has ended.
+#[derive(Debug, Default)]
+struct Traces {
+    boot: Option<String>,
+    container: Option<Container>,
+    /// What its supervisor saw.
+    seen: Option<Death>,
+    /// What the kernel wrote of the process.
+    kernel: Option<Kernel>,
+    /// Processes that its control group has killed for want of memory since it began.
+    killed_for_memory: u64,
+    /// Its control group is gone.
+    group_gone: bool,
+    session_lives: bool,
+    /// The last line of its log.
+    last_line_at: Option<DateTime<Utc>>,
+    /// A panic that it printed last.
+    panic: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kernel {
+    OutOfMemory,
+    Fault(String),
+}
+
+/// Why the scheduler of this marker ended; `seen` is what whoever waited for its end saw.
+pub(crate) fn of(marker: &Marker, seen: Option<Death>, log_dir: &Path) -> Death {
+    let origin = &marker.origin;
+    let counted = origin.memory.as_ref();
+    let traces = Traces {
+        boot: origin::boot(),
+        container: Container::here(),
+        seen: seen.filter(|death| death.pid == marker.pid),
+        kernel: kernel_log().and_then(|log| kernel_word(&log, marker.pid, origin.begun)),
+        killed_for_memory: counted
+            .and_then(|(path, before)| Some(origin::killed_for_memory(path)?.saturating_sub(*before)))
+            .unwrap_or(0),
+        group_gone: counted.is_some_and(|(path, _)| !path.exists()),
+        session_lives: origin.session.as_ref().is_some_and(origin::Session::lives),
+        last_line_at: tail(&log_dir.join("scheduler.log")).as_deref().and_then(last_time),
+        panic: tail(&log_dir.join("scheduler.out")).as_deref().and_then(last_panic),
+    };
+    judge(marker, &traces)
+}
+
+/// The firmest explanation that the traces allow.
+fn judge(marker: &Marker, traces: &Traces) -> Death {
+    let death = |cause, message: String, remedy: Option<&str>| Death {
+        pid: marker.pid,
+        cause,
+        message,
+        remedy: remedy.map(str::to_owned),
+    };
+    let origin = &marker.origin;
+    let differs = |before: Option<&String>, now: Option<&String>| before.is_some() && now.is_some() && before != now;
+    if differs(origin.boot.as_ref(), traces.boot.as_ref()) {
+        let remedy = "let the machine start it: `sched install` writes a systemd unit";
+        return death(Cause::Reboot, "the machine was restarted".into(), Some(remedy));
+    }
+    if origin.container.is_some() && traces.container.is_some() && origin.container != traces.container {
+        let message = "the container was restarted, or this is another one".into();
+        return death(Cause::ContainerRestart, message, Some("let the container run `sched run` as its program"));
+    }
+    let memory = "give it or its neighbours more memory, or bound its jobs with `limits = { memory = … }`";
+    if traces.kernel == Some(Kernel::OutOfMemory) {
+        return death(Cause::OutOfMemory, "the kernel killed it for want of memory".into(), Some(memory));
+    }
+    if let Some(seen) = &traces.seen {
+        if seen.cause == Cause::Signal && traces.killed_for_memory > 0 {
+            let message = format!("{}; its control group ran out of memory", seen.message);
+            return death(Cause::OutOfMemory, message, Some(memory));
+        }
+        return seen.clone();
+    }
+    if let Some(failure) = &marker.failure {
+        return death(Cause::Failure, failure.clone(), None);
+    }
+    if let Some(Kernel::Fault(line)) = &traces.kernel {
+        return death(Cause::Signal, format!("the kernel says: {line}"), Some("this is a defect, please report it"));
+    }
+    if let Some(panic) = &traces.panic {
+        return death(Cause::Failure, panic.clone(), Some("this is a defect, please report it"));
+    }
+    if traces.killed_for_memory > 0 {
+        let message = "its control group ran out of memory while it ran, and the kernel killed processes in it".into();
+        return death(Cause::OutOfMemory, message, Some(memory));
+    }
+    if let Some(message) = with_session(marker, traces) {
+        return death(Cause::SessionEnd, message, Some(SESSION_REMEDY));
+    }
+    let remedy = "`sched start --supervise`, or a service, sees the end and restarts it";
+    death(Cause::Unknown, "it was killed, and left no trace of by whom".into(), Some(remedy))
+}
+
+/// What keeps a scheduler alive where sessions take their processes along.
+pub(crate) const SESSION_REMEDY: &str = "let something else than a session run it: a systemd unit (`sched install`; with \
+     --user also `loginctl enable-linger`), in a container `sched run` as its program below tini or `docker run --init`, \
+     elsewhere the platform's own service";
+
+/// That the session which started it took it along.
+fn with_session(marker: &Marker, traces: &Traces) -> Option<String> {
+    let session = marker.origin.session.as_ref()?;
+    if traces.session_lives {
+        return None;
+    }
+    if traces.group_gone {
+        return Some(format!("its control group is gone with {session}, the session that started it"));
+    }
+    let Some(ended) = marker.session_ended_at else {
+        return Some(format!("{session}, the session that started it, has ended too, and not before it"));
+    };
+    let outlived = traces.last_line_at.is_some_and(|last| last > ended + CLEAN_UP);
+    (!outlived).then(|| format!("it ended soon after {session}, the session that started it"))
+}
+
+/// The kernel's log, as far as it may be read here (dmesg(1)).
+fn kernel_log() -> Option<String> {
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).ok()?;
+    let mut log = OpenOptions::new().read(true).custom_flags(nonblocking).open("/dev/kmsg").ok()?;
+    let (mut text, mut record) = (String::new(), [0; 8192]);
+    loop {
+        match log.read(&mut record) {
+            Ok(0) => return Some(text),
+            Ok(length) => {
+                text.push_str(&String::from_utf8_lossy(&record[..length]));
+                if !text.ends_with('\n') {
+                    text.push('\n');
+                }
+            }
+            // Records were overwritten meanwhile.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            Err(_) => return Some(text),
+        }
+    }
+}
+
+/// What the kernel wrote of a process since it began. Records are `level,number,microseconds,…;text`.
+fn kernel_word(log: &str, pid: u32, begun: Option<u64>) -> Option<Kernel> {
+    let begun = begun? / TICKS;
+    let mut word = None;
+    for line in log.lines() {
+        let Some((head, text)) = line.split_once(';') else { continue };
+        let at: Option<u64> = head.split(',').nth(2).and_then(|micros| micros.parse().ok());
+        if at.is_none_or(|at| at / 1_000_000 < begun) {
+            continue;
+        }
+        if text.contains(&format!("Killed process {pid} (")) {
+            word = Some(Kernel::OutOfMemory);
+        } else if text.contains(&format!("[{pid}]: segfault")) || text.contains(&format!("[{pid}] general protection"))
+        {
+            word = Some(Kernel::Fault(text.trim().to_owned()));
+        }
+    }
+    word
+}
+
+fn tail(path: &Path) -> Option<String> {
+    let mut file = File::open(path).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
+    let mut bytes = Vec::new();
+    file.take(TAIL).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn last_time(log: &str) -> Option<DateTime<Utc>> {
+    log.lines()
+        .rev()
+        .find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok()?["ts"].as_str()?.parse().ok())
+}
+
+/// The panic that ends a text, with its message: `thread 'x' panicked at place:` and a line.
+fn last_panic(printed: &str) -> Option<String> {
+    let lines: Vec<&str> = printed.lines().collect();
+    let at = lines.iter().rposition(|line| line.starts_with("thread '") && line.contains("panicked at "))?;
+    // What a later start printed is none of it.
+    let tail = &lines[at..];
+    (tail.len() <= 4).then(|| tail.iter().take(2).copied().collect::<Vec<_>>().join(" "))
+}
+
+/// How a process ended, as whoever waited for it sees it.
+pub(crate) fn of_status(pid: u32, code: Option<i32>, signal: Option<i32>) -> Death {
+    let (cause, message) = match (code, signal) {
+        (Some(code), _) => (Cause::Exit, format!("it ended with code {code}")),
+        (None, Some(signal)) => (Cause::Signal, format!("it was ended by {}", signal_name(signal))),
+        (None, None) => (Cause::Unknown, "it ended".into()),
+    };
+    let remedy = match (code, signal) {
+        (Some(_), _) => Some("see scheduler.out for its last words".into()),
+        (None, Some(4 | 6 | 7 | 8 | 11)) => Some("this is a defect, please report it with scheduler.out".into()),
+        _ => None,
+    };
+    Death { pid, cause, message, remedy }
+}

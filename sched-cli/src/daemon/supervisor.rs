@@ -1,0 +1,114 @@
+//! When a supervisor starts its engine again, and what it writes down of it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::death::Death;
+use super::marker::{read, write_whole};
+
+/// The first wait; each further one is twice as long.
+const FIRST: Duration = Duration::from_millis(100);
+/// The longest wait after a failure of its own.
+const LONGEST: Duration = Duration::from_secs(30);
+/// The longest wait after it was killed by someone else: it works, and is wanted.
+const LONGEST_AFTER_KILL: Duration = Duration::from_secs(1);
+/// Who has lived so long is sound: the count begins anew.
+const STEADY: Duration = Duration::from_secs(60);
+/// So many failures of its own, one soon after another, will not be mended by another start.
+const MOST_FAILURES: u32 = 5;
+
+/// The lock that makes a process the only supervisor on a data folder.
+pub(crate) fn lock_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("supervisor.lock")
+}
+
+/// What a supervisor has seen.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) pid: u32,
+    pub(crate) started_at: DateTime<Utc>,
+    /// How often it has started the engine again.
+    pub(crate) restarts: u32,
+    pub(crate) last_death: Option<Death>,
+    pub(crate) last_death_at: Option<DateTime<Utc>>,
+    /// When it will start the engine again.
+    pub(crate) next_start_at: Option<DateTime<Utc>>,
+    /// Why it starts it no more.
+    pub(crate) gave_up: Option<String>,
+}
+
+impl Record {
+    fn path(data_dir: &Path) -> PathBuf {
+        data_dir.join("supervisor.json")
+    }
+
+    pub(crate) fn read(data_dir: &Path) -> Option<Self> {
+        read(&Self::path(data_dir))
+    }
+
+    pub(crate) fn remove(data_dir: &Path) {
+        // What is gone is what is wanted.
+        let _ = std::fs::remove_file(Self::path(data_dir));
+    }
+
+    pub(crate) fn write(&self, data_dir: &Path) -> std::io::Result<()> {
+        write_whole(&Self::path(data_dir), &serde_json::to_string(self)?)
+    }
+}
+
+/// Counts ends that come soon one after another.
+#[derive(Debug, Default)]
+pub(crate) struct Restarts {
+    soon: u32,
+    failures: u32,
+}
+
+impl Restarts {
+    /// How long to wait before the next start, after an engine that `lived` so long has ended by a failure of its `own` or
+    /// was killed; none when starting it again will not help.
+    pub(crate) fn after(&mut self, lived: Duration, own: bool) -> Option<Duration> {
+        if lived >= STEADY {
+            *self = Self::default();
+        }
+        self.soon += 1;
+        self.failures += u32::from(own);
+        let longest = if own { LONGEST } else { LONGEST_AFTER_KILL };
+        let wait = FIRST.saturating_mul(2_u32.saturating_pow(self.soon - 1)).min(longest);
+        (self.failures < MOST_FAILURES).then_some(wait)
+    }
+
+    /// How many failures of its own came soon one after another.
+    pub(crate) const fn failures(&self) -> u32 {
+        self.failures
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waits(ends: &[(u64, bool)]) -> Vec<Option<u64>> {
+        let mut restarts = Restarts::default();
+        let after = |(lived, own): &(u64, bool)| restarts.after(Duration::from_secs(*lived), *own);
+        ends.iter().map(after).map(|wait| wait.map(|wait| u64::try_from(wait.as_millis()).unwrap())).collect()
+    }
+
+    #[test]
+    fn an_engine_that_is_killed_is_started_again_however_often() {
+        let waits = waits(&[(1, false); 50]);
+        assert_eq!(waits[..5], [100, 200, 400, 800, 1000].map(Some));
+        assert_eq!(waits[49], Some(1000));
+    }
+
+    #[test]
+    fn an_engine_that_fails_again_and_again_is_given_up_and_one_that_was_sound_meanwhile_is_not() {
+        assert_eq!(waits(&[(0, true); 5]), [Some(100), Some(200), Some(400), Some(800), None]);
+        let mended = [(0, true), (0, true), (0, true), (0, true), (60, true), (0, true)];
+        assert_eq!(waits(&mended)[4..], [Some(100), Some(200)]);
+        let mixed = [(0, true), (0, true), (0, true), (0, false), (0, true), (0, true)];
+        assert_eq!(waits(&mixed)[4..], [Some(1600), None], "a kill between them mends nothing");
+    }
+}

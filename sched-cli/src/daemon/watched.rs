@@ -1,0 +1,142 @@
+//! Signs of life, in the words of sd_notify(3): what the engine tells whoever watches it, be that systemd or a supervisor
+//! of ours, and how a supervisor hears it.
+
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram as Datagram};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt};
+use rustix::time::{ClockId, clock_gettime};
+use sched_core::Handle;
+use sched_http::Health;
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
+
+const SOCKET: &str = "NOTIFY_SOCKET";
+const WATCHDOG: &str = "WATCHDOG_USEC";
+const WATCHDOG_PID: &str = "WATCHDOG_PID";
+/// No message is longer.
+const LONGEST: usize = 4096;
+/// Between two looks whether the engine is well there are at most so many.
+const MOST_BETWEEN: Duration = Duration::from_secs(10);
+
+/// What an engine tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Word {
+    Ready,
+    Alive,
+    Status(String),
+}
+
+/// Tells whoever watches; with nobody there, nothing happens.
+pub(crate) fn tell(message: &str) {
+    let Some(place) = std::env::var_os(SOCKET).filter(|place| !place.is_empty()) else { return };
+    // Who does not listen any more cannot be told so.
+    let _ = send(place.as_encoded_bytes(), message);
+}
+
+fn send(place: &[u8], message: &str) -> std::io::Result<usize> {
+    let socket = Datagram::unbound()?;
+    match place.strip_prefix(b"@") {
+        Some(name) => socket.send_to_addr(message.as_bytes(), &SocketAddr::from_abstract_name(name)?),
+        None => {
+            let path = std::path::Path::new(std::str::from_utf8(place).map_err(std::io::Error::other)?);
+            socket.send_to(message.as_bytes(), path)
+        }
+    }
+}
+
+/// That the engine stands, and how it is.
+pub(crate) fn tell_ready(listen: &str) {
+    tell(&format!("READY=1\nSTATUS=http://{listen}/\n"));
+}
+
+/// That the configuration is read again; [`tell_ready`] says when that is done. The time is the protocol's.
+pub(crate) fn tell_reloading() {
+    let now = clock_gettime(ClockId::Monotonic);
+    tell(&format!(
+        "RELOADING=1\nMONOTONIC_USEC={}\n",
+        i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1000
+    ));
+}
+
+/// That it shuts down.
+pub(crate) fn tell_stopping() {
+    tell("STOPPING=1\nSTATUS=shutting down\n");
+}
+
+/// Why it ends, in one line.
+pub(crate) fn tell_failure(message: &str) {
+    tell(&format!("STATUS={}\n", message.replace('\n', "; ")));
+}
+
+/// That it is still busy with its start, and wants so much more time.
+pub(crate) fn ask_for_time(doing: &str, more: Duration) {
+    tell(&format!("STATUS={doing}\nEXTEND_TIMEOUT_USEC={}\n", more.as_micros()));
+}
+
+/// How long it may be silent, if it is watched.
+fn watchdog() -> Option<Duration> {
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let ours = number(WATCHDOG_PID).is_none_or(|pid| pid == u64::from(std::process::id()));
+    number(WATCHDOG).filter(|micros| *micros > 0 && ours).map(Duration::from_micros)
+}
+
+/// Gives signs of life as long as the engine answers and its heartbeat beats, from a runtime that is neither's.
+pub(crate) async fn prove_life(handle: Handle, health: Arc<Health>) {
+    let Some(limit) = watchdog() else { return };
+    let every = (limit / 4).min(MOST_BETWEEN);
+    loop {
+        let answers = tokio::time::timeout(limit / 2, handle.status(0)).await.is_ok_and(|status| status.is_ok());
+        if answers && health.heartbeat_overdue(handle.clock().now().mono).is_none() {
+            tell("WATCHDOG=1\n");
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// A place to hear an engine, and its address. Its name is in no file system; the kernel tells who speaks.
+pub(crate) fn listen() -> std::io::Result<(Datagram, String)> {
+    let name = format!("sched-{}", uuid::Uuid::new_v4().simple());
+    let socket = Datagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
+    sockopt::set_socket_passcred(&socket, true)?;
+    socket.set_nonblocking(true)?;
+    Ok((socket, format!("@{name}")))
+}
+
+/// Lets a program know that it is watched.
+pub(crate) fn let_watch(command: &mut Command, address: &str, limit: Duration) {
+    command.env(SOCKET, address).env(WATCHDOG, limit.as_micros().to_string()).env_remove(WATCHDOG_PID);
+}
+
+/// The next message, and the process that sent it. Whoever watches this process is told the same.
+pub(crate) async fn hear(socket: &UnixDatagram) -> std::io::Result<(i32, Vec<Word>)> {
+    let (sender, text) = socket.async_io(Interest::READABLE, || receive(socket)).await?;
+    tell(&text);
+    Ok((sender, words(&text)))
+}
+
+fn receive(socket: &UnixDatagram) -> std::io::Result<(i32, String)> {
+    let mut bytes = [0; LONGEST];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut control, RecvFlags::empty())?;
+    let sender = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmCredentials(sender) => Some(sender.pid.as_raw_nonzero().get()),
+        _ => None,
+    });
+    Ok((sender.unwrap_or_default(), String::from_utf8_lossy(&bytes[..received.bytes]).into_owned()))
+}
+
+fn words(text: &str) -> Vec<Word> {
+    let word = |line: &str| match line.split_once('=') {
+        Some(("READY", "1")) => Word::Ready,
+        Some(("STATUS", status)) => Word::Status(status.to_owned()),
+        _ => Word::Alive,
+    };
+    text.lines().map(word).collect()
+}

@@ -265,3 +265,78 @@ pub(crate) fn of_status(pid: u32, code: Option<i32>, signal: Option<i32>) -> Dea
     };
     Death { pid, cause, message, remedy }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::origin::{Origin, Session};
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    fn marker() -> Marker {
+        let session = Session { leader: 7, begun: 70, name: "bash".into() };
+        let origin =
+            Origin { boot: Some("one".into()), begun: Some(5000), session: Some(session), ..Origin::default() };
+        Marker::new(42, at("2026-01-01T00:00:00Z"), "127.0.0.1:5000".into(), origin)
+    }
+
+    /// Of a scheduler whose session still lives, on the same boot.
+    fn traces() -> Traces {
+        Traces { boot: Some("one".into()), session_lives: true, ..Traces::default() }
+    }
+
+    fn check(marker: &Marker, traces: &Traces, cause: Cause, message: &str) {
+        let death = judge(marker, traces);
+        assert_eq!((death.pid, death.cause), (42, cause), "{death:?}");
+        assert!(death.message.contains(message), "{death:?}");
+    }
+
+    #[test]
+    fn the_firmest_trace_decides() {
+        let killed = of_status(42, None, Some(9));
+        check(&marker(), &traces(), Cause::Unknown, "left no trace");
+        check(&marker(), &Traces { boot: Some("two".into()), ..traces() }, Cause::Reboot, "restarted");
+        check(&marker(), &Traces { seen: Some(killed.clone()), ..traces() }, Cause::Signal, "SIGKILL");
+        check(&marker(), &Traces { kernel: Some(Kernel::OutOfMemory), ..traces() }, Cause::OutOfMemory, "the kernel");
+        let seen_and_counted = Traces { seen: Some(killed), killed_for_memory: 1, ..traces() };
+        check(&marker(), &seen_and_counted, Cause::OutOfMemory, "SIGKILL; its control group");
+        check(&marker(), &Traces { killed_for_memory: 1, ..traces() }, Cause::OutOfMemory, "its control group");
+        let said = Marker { failure: Some("the engine ended".into()), ..marker() };
+        check(&said, &traces(), Cause::Failure, "the engine ended");
+        let seen = Some(of_status(42, Some(3), None));
+        check(&marker(), &Traces { seen, ..traces() }, Cause::Exit, "code 3");
+    }
+
+    #[test]
+    fn a_session_is_accused_only_if_it_ended_and_the_scheduler_did_not_outlive_it() {
+        let gone = Traces { session_lives: false, ..traces() };
+        check(&marker(), &gone, Cause::SessionEnd, "bash (pid 7), the session that started it, has ended too");
+        let outlived = Marker { session_ended_at: Some(at("2026-01-01T01:00:00Z")), ..marker() };
+        let last = |last| Traces { session_lives: false, last_line_at: Some(at(last)), ..traces() };
+        check(&outlived, &last("2026-01-01T01:01:00Z"), Cause::SessionEnd, "soon after bash");
+        check(&outlived, &last("2026-01-01T03:00:00Z"), Cause::Unknown, "left no trace");
+        let service = Marker { origin: Origin { session: None, ..marker().origin }, ..marker() };
+        check(&service, &gone, Cause::Unknown, "left no trace");
+    }
+
+    #[test]
+    fn the_kernels_log_is_believed_of_this_process_and_not_of_an_earlier_one_with_its_number() {
+        let kill = "3,1,60000000,-;Out of memory: Killed process 42 (sched) total-vm:1kB\n";
+        assert_eq!(kernel_word(kill, 42, Some(5000)), Some(Kernel::OutOfMemory));
+        assert_eq!(kernel_word(kill, 42, Some(7000)), None, "it began ten seconds later");
+        assert_eq!(kernel_word(kill, 4, Some(5000)), None);
+        let fault = "4,1,60000000,-;sched-engine[42]: segfault at 8 ip 0 sp 0 error 6 in sched\n";
+        let expected = Kernel::Fault("sched-engine[42]: segfault at 8 ip 0 sp 0 error 6 in sched".into());
+        assert_eq!(kernel_word(fault, 42, Some(5000)), Some(expected));
+    }
+
+    #[test]
+    fn a_panic_is_a_cause_only_as_the_last_thing_that_was_printed() {
+        let panic = "thread 'sched-http' (7) panicked at src/x.rs:1:1:\nindex out of bounds\nnote: run with\n";
+        let told = last_panic(&format!("started\n{panic}"));
+        assert_eq!(told.as_deref(), Some("thread 'sched-http' (7) panicked at src/x.rs:1:1: index out of bounds"));
+        assert_eq!(last_panic(&format!("{panic}{}", "WARN later\n".repeat(5))), None);
+    }
+}

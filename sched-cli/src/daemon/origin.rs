@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::process::{Pid, getpid, getsid};
+use rustix::process::{Pid, getpid};
 use serde::{Deserialize, Serialize};
 
 /// Where a process comes from. What cannot be seen here is left out.
@@ -57,7 +57,9 @@ impl Container {
 
 impl Session {
     fn here() -> Option<Self> {
-        let leader = getsid(None).ok().filter(|leader| *leader != getpid())?.as_raw_nonzero().get();
+        let ourselves = getpid().as_raw_nonzero().get();
+        // 0 is a leader outside of this PID namespace, which getsid(2) cannot name either.
+        let leader = stat(ourselves)?.get(3)?.parse().ok().filter(|leader| ![0, ourselves].contains(leader))?;
         Some(Self { leader, begun: begun(leader)?, name: name(leader) })
     }
 
@@ -86,13 +88,15 @@ pub(crate) fn boot() -> Option<String> {
 /// When a process began, in clock ticks since the machine's start: with its id it names a process for good. None for one
 /// that has ended.
 pub(crate) fn begun(pid: i32) -> Option<u64> {
+    let fields = stat(pid)?;
+    let lives = !matches!(fields.first()?.as_str(), "Z" | "X");
+    fields.get(19)?.parse().ok().filter(|_| lives)
+}
+
+/// The fields of proc_pid_stat(5) from the state on. The name before them, in parentheses, may hold anything.
+fn stat(pid: i32) -> Option<Vec<String>> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything (proc_pid_stat(5)).
-    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
-    if matches!(fields.first(), Some(&("Z" | "X"))) {
-        return None;
-    }
-    fields.get(19)?.parse().ok()
+    Some(stat.rsplit_once(") ")?.1.split(' ').map(str::to_owned).collect())
 }
 
 fn name(pid: i32) -> String {

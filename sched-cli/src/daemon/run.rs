@@ -173,17 +173,17 @@ async fn live(mut setup: Setup, origin: Origin, jobs: &Runtime, global: &Global,
     let _ = std::fs::remove_file(&socket);
     let control = UnixListener::bind(&socket)?;
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600))?;
-    let connections = Connections::default();
-    let servers = [
-        tokio::spawn(serve(listener, router(state.clone()), connections.clone())),
-        tokio::spawn(serve_local(control, local_router(state), connections.clone())),
-    ];
     let pid_file = config.log_dir.join("scheduler.pid");
     write_whole(&pid_file, &pid.to_string())?;
     if let Some(before) = before {
         tell_of_death(&handle, &before, &config.data_dir, &config.log_dir).await;
     }
     let life = Life::begin(&config.data_dir, Marker::new(pid, started_at, listen.clone(), origin))?;
+    let connections = Connections::default();
+    let servers = [
+        tokio::spawn(serve(listener, router(state.clone()), connections.clone())),
+        tokio::spawn(serve_local(control, local_router(state), connections.clone())),
+    ];
     let heartbeat = HeartbeatThread::start(handle.clone(), config.heartbeat).map_err(Failure::failed)?;
     first_tick.await.map_err(|_| Failure::failed("the engine ended before its first tick"))?;
 

@@ -14,5 +14,6 @@ mod peers;
 mod readme;
 mod reconcile;
 mod shell;
+mod supervise;
 mod time;
 mod world;

@@ -13,4 +13,5 @@ pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;
 mod supervisor;
+mod turn;
 mod watched;

@@ -24,23 +24,6 @@ pub(crate) fn is_held(data_dir: &Path) -> bool {
     StoreLock::is_held(&lock_path(data_dir))
 }
 
-/// The turn of a command that starts or stops: each sees what the one before has left, and the last one has the last word.
-#[derive(Debug)]
-pub(crate) struct Turn {
-    _file: File,
-}
-
-impl Turn {
-    /// Waits for the commands that came before.
-    pub(crate) fn take(data_dir: &Path) -> Result<Self, Failure> {
-        let path = data_dir.join("turn.lock");
-        let fault = |error| Failure::failed(format!("{}: {error}", path.display()));
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(fault)?;
-        file.lock().map_err(fault)?;
-        Ok(Self { _file: file })
-    }
-}
-
 /// Makes a folder, with those above it.
 pub(crate) fn folder(path: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(path)

@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 
 use super::death::{self, SESSION_REMEDY};
 use super::marker::{Marker, Stopped};
-use super::place::{Turn, append_event, folder, holder};
+use super::place::{append_event, folder, holder};
 use super::supervisor::{self, Record};
+use super::turn::Turn;
 use crate::args::{Global, Watch};
 use crate::compose::Setup;
 use crate::control::call;

@@ -8,9 +8,10 @@ use serde_json::json;
 
 use super::marker::announce_stop;
 use super::peer::Peer;
-use super::place::{Turn, is_held, lock_path};
+use super::place::{is_held, lock_path};
 use super::start::{start_in, supervised};
 use super::supervisor;
+use super::turn::Turn;
 use crate::args::{Global, Watch};
 use crate::compose::Setup;
 use crate::exit::{Exit, Failure, Outcome};

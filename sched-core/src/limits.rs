@@ -43,11 +43,20 @@ impl Limits {
     }
 }
 
+const UNITS: [(&str, u32); 4] = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("", 0)];
+
+/// A size in bytes, written as a number with `KiB`, `MiB`, `GiB` or nothing.
+pub(crate) fn size(text: &str) -> Option<u64> {
+    let (unit, shift) = UNITS.into_iter().find(|(unit, _)| text.ends_with(unit))?;
+    let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
+    number.checked_mul(1 << shift)
+}
+
 /// Sizes as text: a number with `KiB`, `MiB` or `GiB`, or of bytes.
 mod bytes {
     use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
 
-    const UNITS: [(&str, u32); 4] = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("", 0)];
+    use super::UNITS;
 
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -72,12 +81,7 @@ mod bytes {
             Written::Number(size) => return Ok(Some(size)),
             Written::Text(text) => text,
         };
-        let read = || {
-            let (unit, shift) = UNITS.into_iter().find(|(unit, _)| text.ends_with(unit))?;
-            let number: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
-            number.checked_mul(1 << shift)
-        };
-        read()
+        super::size(&text)
             .map(Some)
             .ok_or_else(|| D::Error::custom(format!("`{text}` is not a size; write such as \"512 MiB\" or \"2 GiB\"")))
     }

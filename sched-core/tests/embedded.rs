@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sched_core::runner::{Attempt, Runner};
-use sched_core::sink::NdjsonLog;
+use sched_core::sink::{NdjsonLog, Rotation};
 use sched_core::{
     Alerting, Channels, EngineError, Event, Job, JobError, MemoryStore, Misfire, Outcome, Output, PruneRule,
     PrunedHistory, Recorded, Registry, Retry, RunContext, RunId, RunState, ScheduleSpec, Scheduler, SqliteStore,
@@ -276,7 +276,7 @@ async fn half_a_line_that_a_crash_left_in_the_log_swallows_no_other() {
     std::fs::write(&path, "{\"ts\":\"2026-01-0").unwrap();
     let scheduler = world.start(&["ok"]);
     let handle = scheduler.handle().clone();
-    let log = NdjsonLog::start(&path, &handle, &tokio::runtime::Handle::current()).unwrap();
+    let log = NdjsonLog::start(&path, Rotation::default(), &handle, &tokio::runtime::Handle::current()).unwrap();
     scheduler.shutdown(GRACE).await;
     let (ts, event) = (handle.clock().now().utc, Event::Cleanup { removed_pid: 1 });
     log.finish(Recorded { ts, event, seq: None }).await;
@@ -285,6 +285,63 @@ async fn half_a_line_that_a_crash_left_in_the_log_swallows_no_other() {
     assert!(lines.next().unwrap().is_err());
     let events: Vec<_> = lines.map(|line| line.unwrap()["event"].clone()).collect();
     assert_eq!(events, ["schedule_changed", "cleanup"]);
+}
+
+/// Every line of a log, the oldest file first.
+fn whole_log(path: &std::path::Path) -> Vec<serde_json::Value> {
+    let moved = |number: u32| std::path::PathBuf::from(format!("{}.{number}", path.display()));
+    let files = (1..).map(moved).take_while(|path| path.exists()).collect::<Vec<_>>();
+    let files = files.into_iter().rev().chain([path.to_path_buf()]);
+    files
+        .flat_map(|path| {
+            let text = std::fs::read_to_string(path).unwrap();
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// `ROTATED_RUNS=200000 cargo test --release -p sched-core --all-features --test embedded rotation -- --nocapture` is the
+/// long form, and prints how fast lines came.
+#[tokio::test]
+async fn rotation_under_load_loses_no_line_and_tears_none() {
+    let runs: usize = std::env::var("ROTATED_RUNS").map_or(3000, |runs| runs.parse().unwrap());
+    let world = World::new(0);
+    let path = world.folder.path().join("scheduler.log");
+    let mut registry = Registry::new();
+    let (unblock, begun) = (world.unblock.clone(), world.begun.clone());
+    registry.register("act", "Acts", move |params: Params| {
+        Ok(Acting { params, unblock: unblock.clone(), begun: begun.clone() })
+    });
+    let never = TriggerSpec::once("2999-01-01T00:00:00Z".parse().unwrap());
+    let mut spec = ScheduleSpec::new("ok", "act", never).unwrap().with_param("act", "ok");
+    spec.overlap = sched_core::Overlap::Allow;
+    let builder = Scheduler::builder(sched_core::MemoryStore::new()).registry(registry).schedule(spec);
+    let scheduler = builder.start().unwrap();
+    let handle = scheduler.handle().clone();
+    let rotation = Rotation { max_size: Some(64 * 1024), every: None, keep: u32::MAX };
+    let log = NdjsonLog::start(&path, rotation, &handle, &tokio::runtime::Handle::current()).unwrap();
+    let begun = handle.clock().now().mono;
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..32 {
+        let handle = handle.clone();
+        asked.spawn(async move {
+            for _ in 0..runs / 32 {
+                handle.trigger(request("ok")).await.unwrap();
+            }
+        });
+    }
+    while asked.join_next().await.is_some() {}
+    let taken = handle.clock().now().mono.saturating_sub(begun);
+    scheduler.shutdown(GRACE).await;
+    let (ts, event) = (handle.clock().now().utc, Event::Cleanup { removed_pid: 1 });
+    log.finish(Recorded { ts, event, seq: None }).await;
+    let lines = whole_log(&path);
+    let seqs: Vec<u64> = lines.iter().filter_map(|line| line["seq"].as_u64()).collect();
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>(), "each committed event once, in order");
+    let queued = lines.iter().filter(|line| line["event"] == "run_queued").count();
+    assert_eq!(queued, runs / 32 * 32);
+    let files = std::fs::read_dir(world.folder.path()).unwrap().count();
+    println!("{} lines in {files} files, {:.0} lines a second", lines.len(), lines.len() as f64 / taken.as_secs_f64());
 }
 
 #[tokio::test]

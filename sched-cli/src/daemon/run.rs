@@ -158,7 +158,7 @@ async fn live(mut setup: Setup, origin: Origin, jobs: &Runtime, global: &Global,
     let scheduler = builder.start()?;
     let handle = scheduler.handle().clone();
     let started_at = handle.clock().now().utc;
-    let log = NdjsonLog::start(&setup.log_path(), &handle, &tokio::runtime::Handle::current())?;
+    let log = NdjsonLog::start(&setup.log_path(), config.log, &handle, &tokio::runtime::Handle::current())?;
     let health = Health::new(handle.clock().now(), listen.clone()).with_heartbeat(config.heartbeat);
     let health = Arc::new(health);
     let pid = std::process::id();

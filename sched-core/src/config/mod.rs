@@ -17,6 +17,7 @@ use chrono_tz::Tz;
 use toml::de::DeTable;
 
 use crate::registry::Registry;
+use crate::sink::Rotation;
 use crate::spec::ScheduleSpec;
 pub use channel::ChannelSpec;
 use decode::{Faults, Reader};
@@ -32,6 +33,8 @@ pub struct Config {
     pub log_dir: PathBuf,
     /// The store's file; `data_dir/sched.db` when none is written.
     pub store: Option<PathBuf>,
+    /// When the log is moved away and begun anew.
+    pub log: Rotation,
     /// Where HTTP listens.
     pub listen: SocketAddr,
     /// `env:NAME`, `file:PATH` or a literal.
@@ -59,6 +62,7 @@ impl Default for Config {
             data_dir: "data".into(),
             log_dir: "logs".into(),
             store: None,
+            log: Rotation::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 5000)),
             dashboard_key: None,
             heartbeat: Duration::from_secs(60),
@@ -165,6 +169,14 @@ impl Config {
             store.parsed("url", &mut self.store, store_path);
             store.finish();
         }
+        if let Some(mut log) = root.table("log") {
+            log.parsed("max_size", &mut self.log.max_size, |text| log_size(text).map(Some));
+            log.parsed("every", &mut self.log.every, |text| log_period(text).map(Some));
+            let mut keep = self.log.keep as usize;
+            log.count("keep", &mut keep);
+            self.log.keep = u32::try_from(keep).unwrap_or(u32::MAX);
+            log.finish();
+        }
         if let Some(mut http) = root.table("http") {
             http.parsed("listen", &mut self.listen, listen);
             http.parsed("dashboard_key", &mut self.dashboard_key, |text| key(text).map(Some));
@@ -246,6 +258,16 @@ impl Config {
 
 fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("`{text}` is not an address and port, such as \"127.0.0.1:5000\""))
+}
+
+fn log_size(text: &str) -> Result<u64, String> {
+    let size = crate::limits::size(text).ok_or("not a size; write such as \"64 MiB\"")?;
+    if size < 4096 { Err("a log of less than \"4 KiB\" would hold a few lines; write more".into()) } else { Ok(size) }
+}
+
+fn log_period(text: &str) -> Result<Duration, String> {
+    let period = crate::duration_text::parse(text)?;
+    if period < Duration::from_secs(60) { Err("the shortest period of a log is \"1m\"".into()) } else { Ok(period) }
 }
 
 fn heartbeat_period(text: &str) -> Result<Duration, String> {

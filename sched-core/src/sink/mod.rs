@@ -3,9 +3,9 @@
 //! Committed events are tailed from where the last process stopped, and carry `seq`, so that a line written
 //! twice around a crash is recognisable; none is left out. Must not know: the engine, SQL.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+mod file;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,6 +13,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+pub use self::file::Rotation;
+use self::file::{LogFile, last_seq, moved};
 use crate::drive::Handle;
 use crate::event::{Event, Recorded};
 use crate::id::Seq;
@@ -47,23 +49,23 @@ pub struct NdjsonLog {
 }
 
 impl NdjsonLog {
-    /// Appends to `path` what happens in the engine, from where the log stopped before.
+    /// Appends to `path` what happens in the engine, from where the log stopped before. As `rotation` says, the file is
+    /// moved away and begun anew.
     ///
     /// # Errors
     /// When the file cannot be opened.
-    pub fn start(path: &Path, handle: &Handle, runtime: &tokio::runtime::Handle) -> std::io::Result<Self> {
-        let file = open(path)?;
+    pub fn start(
+        path: &Path,
+        rotation: Rotation,
+        handle: &Handle,
+        runtime: &tokio::runtime::Handle,
+    ) -> std::io::Result<Self> {
+        let file = LogFile::open(path, rotation)?;
         let after = begin_after(path, handle);
         let (tasks, received) = channel(WAITING);
         let asked = Arc::new(Asked::default());
-        let writing = Writing {
-            path: path.to_path_buf(),
-            file,
-            asked: asked.clone(),
-            handle: handle.clone(),
-            runtime: runtime.clone(),
-            refused: false,
-        };
+        let writing =
+            Writing { file, asked: asked.clone(), handle: handle.clone(), runtime: runtime.clone(), refused: false };
         let thread = std::thread::Builder::new().name("sched-log".into()).spawn(move || writing.run(received))?;
         let mut events = handle.subscribe(Some(after));
         let sender = tasks.clone();
@@ -102,8 +104,7 @@ impl NdjsonLog {
 }
 
 struct Writing {
-    path: PathBuf,
-    file: File,
+    file: LogFile,
     asked: Arc<Asked>,
     handle: Handle,
     runtime: tokio::runtime::Handle,
@@ -119,7 +120,7 @@ impl Writing {
             match task {
                 Task::Line(_) if self.refused => {}
                 Task::Line(event) => {
-                    self.write(line(&event).as_bytes());
+                    self.write(&event);
                     last = event.seq.or(last);
                     if matches!(event.event, Event::Tick { .. })
                         && !self.refused
@@ -134,20 +135,15 @@ impl Writing {
         }
     }
 
-    /// Appends the whole line; after half of one, the half is taken back before the next try.
-    fn write(&mut self, line: &[u8]) {
+    /// Appends the event's line; as long as the disk refuses, it is tried again.
+    fn write(&mut self, event: &Recorded) {
+        let line = line(event);
         let mut told = false;
         loop {
-            let length = self.file.metadata().map(|meta| meta.len());
-            let Err(error) = self.file.write_all(line) else { return };
-            if let Ok(length) = length
-                && let Err(error) = self.file.set_len(length)
-            {
-                tracing::warn!(%error, path = %self.path.display(), "half a line stays in the log");
-            }
+            let Err(error) = self.file.append(line.as_bytes(), event.ts) else { return };
             if !told {
                 told = true;
-                tracing::error!(%error, path = %self.path.display(), "the log cannot be written; trying again");
+                tracing::error!(%error, path = %self.file.path().display(), "the log cannot be written; trying again");
             }
             if self.asked.give_up.load(Ordering::Acquire) {
                 self.refused = true;
@@ -159,11 +155,10 @@ impl Writing {
     }
 
     fn reopen_if_asked(&mut self) {
-        if self.asked.reopen.swap(false, Ordering::AcqRel) {
-            match open(&self.path) {
-                Ok(file) => self.file = file,
-                Err(error) => tracing::error!(%error, path = %self.path.display(), "the log cannot be reopened"),
-            }
+        if self.asked.reopen.swap(false, Ordering::AcqRel)
+            && let Err(error) = self.file.reopen()
+        {
+            tracing::error!(%error, path = %self.file.path().display(), "the log cannot be reopened");
         }
     }
 
@@ -178,41 +173,13 @@ impl Writing {
     }
 }
 
-/// The last event that is out: the file's own last line tells, unless the file was moved away or the store is
-/// another one; then the stored place does.
+/// The last event that is out: the last line of the file, or of the one moved away before it, tells, unless those were
+/// taken away or the store is another one; then the stored place does.
 fn begin_after(path: &Path, handle: &Handle) -> Seq {
     let stored = handle.query().mark(NAME).ok().flatten().unwrap_or_default();
     let newest = handle.query().last_seq().unwrap_or_default();
-    last_in(path).filter(|seq| *seq <= newest).unwrap_or(stored).max(stored)
-}
-
-/// The highest sequence number in the file's last part.
-fn last_in(path: &Path) -> Option<Seq> {
-    const LAST_PART: u64 = 256 * 1024;
-    let mut file = File::open(path).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LAST_PART))).ok()?;
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
-    let seq = |line: &str| serde_json::from_str::<Value>(line).ok()?["seq"].as_u64();
-    text.lines().filter_map(seq).max().map(Seq)
-}
-
-fn open(path: &Path) -> std::io::Result<File> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
-    // Half a line that a crash left must not swallow the next one. A new file has no last byte.
-    let mut last = *b"\n";
-    if file.seek(SeekFrom::End(-1)).is_ok() {
-        file.read_exact(&mut last)?;
-    }
-    if last != *b"\n" {
-        file.write_all(b"\n")?;
-    }
-    Ok(file)
+    let last = last_seq(path).or_else(|| last_seq(&moved(path, 1)));
+    last.filter(|seq| *seq <= newest).unwrap_or(stored).max(stored)
 }
 
 /// One event as one line.

@@ -43,20 +43,45 @@ pub(crate) fn choose_colour(no_color: bool) {
     COLOUR.store(!forbidden && std::io::stdout().is_terminal(), Ordering::Relaxed);
 }
 
+/// What a colour says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Colour {
+    Good,
+    Active,
+    Unusual,
+    Bad,
+    Faint,
+    Plain,
+}
+
+/// A text in its colour.
+pub(crate) fn coloured(text: &str, colour: Colour) -> String {
+    let code = match colour {
+        Colour::Good => "32",
+        Colour::Active => "36",
+        Colour::Unusual => "33",
+        Colour::Bad => "31",
+        Colour::Faint => "2",
+        Colour::Plain => return text.to_owned(),
+    };
+    if COLOUR.load(Ordering::Relaxed) { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// The state of a run in its colour; any other text as it is.
+pub(crate) fn state(text: &str) -> String {
+    painted(text, 0)
+}
+
 /// A padded cell; one that is the state of a run has its colour.
 fn painted(cell: &str, width: usize) -> String {
-    let colour = match cell.parse::<RunState>() {
-        Ok(RunState::Succeeded) => "32",
-        Ok(RunState::Running) => "36",
-        Ok(RunState::Queued | RunState::Skipped | RunState::Cancelled) => "33",
-        Ok(RunState::Failed | RunState::TimedOut | RunState::Interrupted | RunState::Missed) => "31",
-        Err(_) => return format!("{cell:<width$}"),
+    let colour = match cell.trim().parse::<RunState>() {
+        Ok(RunState::Succeeded) => Colour::Good,
+        Ok(RunState::Running) => Colour::Active,
+        Ok(RunState::Queued | RunState::Skipped | RunState::Cancelled) => Colour::Unusual,
+        Ok(RunState::Failed | RunState::TimedOut | RunState::Interrupted | RunState::Missed) => Colour::Bad,
+        Err(_) => Colour::Plain,
     };
-    if COLOUR.load(Ordering::Relaxed) {
-        format!("\x1b[{colour}m{cell:<width$}\x1b[0m")
-    } else {
-        format!("{cell:<width$}")
-    }
+    coloured(&format!("{cell:<width$}"), colour)
 }
 
 /// Prints columns that line up.

@@ -115,14 +115,8 @@ pub(crate) enum Command {
     },
     /// List past and open runs, newest first
     Runs(Runs),
-    /// Print a run's output
-    Logs {
-        #[arg(add = ArgValueCompleter::new(shell::runs))]
-        run: String,
-        /// Go on as the run goes on, until it ends
-        #[arg(short, long)]
-        follow: bool,
-    },
+    /// Print a run's output, or without a run what the whole scheduler has done
+    Logs(Logs),
     /// Write a configuration to begin with
     Init,
     /// Print what a shell reads to complete commands, schedules and runs: `source <(sched completions bash)`
@@ -339,6 +333,28 @@ pub(crate) struct Backfill {
     /// Ask nothing
     #[arg(long, short)]
     pub(crate) yes: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Logs {
+    /// The run; without one, the scheduler's log
+    #[arg(add = ArgValueCompleter::new(shell::runs))]
+    pub(crate) run: Option<String>,
+    /// Go on as the run goes on, until it ends; or as the scheduler does, until interrupted
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+    /// So many of the last lines of the scheduler's log
+    #[arg(short = 'n', long, default_value_t = 50, conflicts_with = "run")]
+    pub(crate) lines: usize,
+    /// Only this event, such as run_finished; may be given again
+    #[arg(long, value_name = "EVENT", conflicts_with = "run")]
+    pub(crate) event: Vec<String>,
+    /// Only this schedule
+    #[arg(long, value_name = "NAME", conflicts_with = "run", add = ArgValueCompleter::new(shell::schedules))]
+    pub(crate) schedule: Option<String>,
+    /// Only what happened at or after this instant
+    #[arg(long, value_name = "TIME", conflicts_with = "run")]
+    pub(crate) since: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -5,6 +5,7 @@ mod exec;
 mod explain;
 mod init;
 mod inspect;
+mod journal;
 mod kinds;
 mod lanes;
 mod logs;
@@ -48,7 +49,10 @@ pub(crate) fn dispatch(args: Args) -> Outcome {
         Command::Cancel { run } => steer::cancel(global, &run),
         Command::Retry { run } => steer::retry(global, &run),
         Command::Runs(words) => inspect::runs(global, &words),
-        Command::Logs { run, follow } => logs::logs(global, &run, follow),
+        Command::Logs(words) => match &words.run {
+            Some(run) => logs::logs(global, run, words.follow),
+            None => journal::journal(global, &words),
+        },
         Command::Init => init::init(global),
         Command::Completions { shell } => shell::completions(&shell),
         Command::Man { out } => shell::man(global, out.as_deref()),

@@ -179,7 +179,12 @@ fn shown(line: &Map<String, Value>) -> String {
     let at = output::short_time(time(line));
     let event = output::coloured(&format!("{:<16}", text("event")), colour(line));
     let rest = match text("event") {
+        "run_queued" => queued(line),
+        "run_started" => {
+            format!("attempt {}  {}", line.get("attempt").map(plain).unwrap_or_default(), text("run_id"))
+        }
         "run_finished" => ended(line),
+        "startup" => others(line, &["ts", "event", "config"]),
         "alert" => format!("{}: {}", text("kind"), text("message")),
         "tick" => {
             let next = line.get("next").and_then(Value::as_object);
@@ -190,6 +195,15 @@ fn shown(line: &Map<String, Value>) -> String {
         _ => others(line, &["ts", "event", "schedule", "seq"]),
     };
     format!("{at}  {event}  {:<16}  {rest}", text("schedule")).trim_end().to_owned()
+}
+
+fn queued(line: &Map<String, Value>) -> String {
+    let text = |key: &str| line.get(key).and_then(Value::as_str);
+    let (wanted, nominal) = (text("not_before"), text("nominal_at"));
+    let later = wanted.filter(|_| nominal.is_some() && wanted != nominal);
+    let later = later.map_or(String::new(), |at| format!(", not before {at}"));
+    let by = text("by").map_or(String::new(), |by| format!(" by {by}"));
+    format!("{}{by}{later}  {}", text("origin").unwrap_or_default(), text("run_id").unwrap_or_default())
 }
 
 fn ended(line: &Map<String, Value>) -> String {

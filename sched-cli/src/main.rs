@@ -6,6 +6,7 @@ mod compose;
 mod control;
 mod daemon;
 mod exit;
+mod import;
 mod output;
 
 use clap::{CommandFactory as _, Parser};

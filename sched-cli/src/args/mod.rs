@@ -1,5 +1,7 @@
 //! The command line, and nothing else.
 
+mod import;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -8,6 +10,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
+
+pub(crate) use import::Import;
 
 use crate::commands::shell;
 
@@ -119,6 +123,11 @@ pub(crate) enum Command {
     Logs(Logs),
     /// Write a configuration to begin with
     Init,
+    /// Print as a configuration what another scheduler has: crontabs, systemd's timers, the original's variables
+    Import {
+        #[command(subcommand)]
+        from: Import,
+    },
     /// Print what a shell reads to complete commands, schedules and runs: `source <(sched completions bash)`
     Completions {
         /// bash, elvish, fish, powershell or zsh

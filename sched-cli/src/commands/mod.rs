@@ -3,6 +3,7 @@
 mod backfill;
 mod exec;
 mod explain;
+mod import;
 mod init;
 mod inspect;
 mod journal;
@@ -53,6 +54,7 @@ pub(crate) fn dispatch(args: Args) -> Outcome {
             Some(run) => logs::logs(global, run, words.follow),
             None => journal::journal(global, &words),
         },
+        Command::Import { from } => import::import(global, &from),
         Command::Init => init::init(global),
         Command::Completions { shell } => shell::completions(&shell),
         Command::Man { out } => shell::man(global, out.as_deref()),

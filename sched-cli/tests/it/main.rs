@@ -9,6 +9,7 @@ mod daemon;
 mod docs;
 mod faults;
 mod frames;
+mod import;
 mod journal;
 mod matrix;
 mod notify;

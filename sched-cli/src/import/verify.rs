@@ -98,3 +98,40 @@ fn instant(line: &str) -> Option<DateTime<Utc>> {
     let [time, day] = date[..] else { return None };
     Some(NaiveDateTime::parse_from_str(&format!("{day} {time}"), "%Y-%m-%d %H:%M:%S").ok()?.and_utc())
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono_tz::Europe::Berlin;
+    use sched_core::TriggerSpec;
+
+    use super::*;
+
+    fn range(from: &str, until: &str) -> (DateTime<Utc>, DateTime<Utc>) {
+        (from.parse().unwrap(), until.parse().unwrap())
+    }
+
+    #[test]
+    fn a_trigger_that_is_not_the_original_is_seen_at_its_first_difference() {
+        let range = range("2026-03-27T00:00:00Z", "2026-03-31T00:00:00Z");
+        let walls = Walls::new(Berlin, range.0, range.1);
+        let mut spec = TriggerSpec::cron("30 2 * * *", Berlin);
+        let prove = |spec: &TriggerSpec| cron("x", "30 2 * * *", &walls, range, &*spec.compile().unwrap());
+        assert_eq!((prove(&spec).equal, prove(&spec).fires), (Some(true), 4));
+        spec.dst.gap = sched_core::Gap::Skip;
+        let proof = prove(&spec);
+        let told = "first difference: here 2026-03-30T00:30:00Z, by cron 2026-03-29T01:00:00Z";
+        assert_eq!((proof.equal, proof.note.as_deref()), (Some(false), Some(told)));
+    }
+
+    #[test]
+    fn what_systemd_prints_is_compared_as_far_as_it_goes() {
+        let printed = "    Next elapse: Mon 2026-03-30 02:30:00 CEST\n       (in UTC): Mon 2026-03-30 00:30:00 UTC\n\
+                       \x20      From now: 7 months ago\n       Iter. #2: Tue 2026-03-31 02:30:00 CEST\n\
+                       \x20      (in UTC): Tue 2026-03-31 00:30:00 UTC\n";
+        let range = range("2026-03-29T12:00:00Z", "2026-04-30T00:00:00Z");
+        let trigger = TriggerSpec::cron("30 2 * * *", Berlin).compile().unwrap();
+        let prove = |most| calendar("x", &[printed.to_owned()], most, range, &*trigger);
+        assert_eq!((prove(2).equal, prove(2).fires), (Some(true), 2));
+        assert_eq!(prove(3).note.as_deref(), Some("first difference: here 2026-04-01T00:30:00Z, by systemd no more"));
+    }
+}

@@ -1,6 +1,6 @@
 //! systemd's timers (systemd.timer(5)), each with the service that it starts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono_tz::Tz;
@@ -56,22 +56,17 @@ pub(crate) fn systemd(files: &Files) -> Plan {
         ("timeout", json!("365d")),
     ];
     plan.settings.push(("defaults", policies.into_iter().map(|(key, value)| (key.into(), value)).collect()));
-    let mut started = BTreeSet::new();
     for timer in files.texts.keys().filter(|path| path.ends_with(".timer") && !path.contains('/')) {
         plan.comment(timer.clone());
-        if let Err(left) = one(&mut plan, files, timer, &mut started) {
+        if let Err(left) = one(&mut plan, files, timer) {
             plan.parts.push(Part::LeftOut(left));
         }
         plan.parts.push(Part::Gap);
     }
-    let services = files.texts.keys().filter(|path| path.ends_with(".service") && !path.contains('/'));
-    for service in services.filter(|service| !started.contains(*service)) {
-        plan.comment(format!("{service}: no timer starts it, so no schedule does"));
-    }
     plan
 }
 
-fn one(plan: &mut Plan, files: &Files, file: &str, started: &mut BTreeSet<String>) -> Result<(), LeftOut> {
+fn one(plan: &mut Plan, files: &Files, file: &str) -> Result<(), LeftOut> {
     let stem = file.trim_end_matches(".timer");
     let place = files.place(file);
     let refuse = |line: usize, why: String| LeftOut { file: place.clone(), line, what: file.to_owned(), why };
@@ -87,7 +82,6 @@ fn one(plan: &mut Plan, files: &Files, file: &str, started: &mut BTreeSet<String
     }
     let service = files.unit(&service_name);
     let service = service.ok_or_else(|| refuse(line, format!("no {service_name} lies beside it")))?;
-    started.insert(service_name.clone());
     let mut keys = Map::from_iter([("job".to_owned(), json!("command"))]);
     let original = when(plan, files.zone, &mut timer, &mut keys).map_err(|why| refuse(1, why))?;
     policies(plan, &mut timer, &mut keys);

@@ -5,8 +5,10 @@ mod commands;
 mod compose;
 mod control;
 mod daemon;
+mod doctor;
 mod exit;
 mod import;
+mod install;
 mod output;
 
 use clap::{CommandFactory as _, Parser};

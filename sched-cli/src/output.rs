@@ -84,6 +84,21 @@ fn painted(cell: &str, width: usize) -> String {
     coloured(&format!("{cell:<width$}"), colour)
 }
 
+/// Prints what a look found: its state, coloured, what was looked at, and what to do about it.
+pub(crate) fn finding(state: &str, of: &str, found: &str, remedy: Option<&str>) {
+    let colour = match state {
+        "ok" => "32",
+        "warn" => "33",
+        _ => "31",
+    };
+    let (begin, end) =
+        if COLOUR.load(Ordering::Relaxed) { (format!("\x1b[{colour}m"), "\x1b[0m") } else { (String::new(), "") };
+    // What spans lines, as faults of a configuration, stays below its first.
+    let found = found.replace('\n', "\n      ");
+    let remedy = remedy.map_or(String::new(), |remedy| format!("; {remedy}"));
+    line(&format!("{begin}{state:<4}{end}  {of}: {found}{remedy}"));
+}
+
 /// Prints columns that line up.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
     let width = |column: usize| {

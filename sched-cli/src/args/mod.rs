@@ -1,6 +1,7 @@
 //! The command line, and nothing else.
 
 mod import;
+mod ops;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,6 +15,8 @@ use clap_complete::engine::ArgValueCompleter;
 pub(crate) use import::Import;
 
 use crate::commands::shell;
+
+pub(crate) use ops::Install;
 
 /// The program's version, and that of the rules of time zones in it.
 static VERSION: LazyLock<String> =
@@ -79,6 +82,10 @@ pub(crate) enum Command {
     Backfill(Backfill),
     /// Check the configuration
     Check,
+    /// Check what the scheduler needs around it, and say what to do
+    Doctor,
+    /// Write a systemd unit for this program and this configuration
+    Install(Install),
     /// Print when a schedule or a trigger fires next
     Next(Next),
     /// Say what an expression means, when it fires, and what clock changes do to it

@@ -21,7 +21,9 @@ mod trigger;
 
 use crate::args::{Args, Command};
 use crate::daemon;
+use crate::doctor;
 use crate::exit::Outcome;
+use crate::install;
 
 /// Runs the command that was given.
 pub(crate) fn dispatch(args: Args) -> Outcome {
@@ -39,6 +41,8 @@ pub(crate) fn dispatch(args: Args) -> Outcome {
         Command::Restore { file } => store::restore(global, &file),
         Command::Backfill(words) => backfill::backfill(global, &words),
         Command::Check => next::check(global),
+        Command::Doctor => doctor::doctor(global),
+        Command::Install(words) => install::install(global, &words),
         Command::Next(words) => next::next(global, &words),
         Command::Explain(words) => explain::explain(global, &words),
         Command::Simulate(words) => simulate::simulate(global, &words),

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::args::{Global, Next};
 use crate::compose::Setup;
+use crate::doctor::newer_zones;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 
@@ -21,7 +22,7 @@ pub(crate) fn check(global: &Global) -> Outcome {
         let found = spec.trigger.warnings(now).map_err(Failure::usage)?;
         warnings.extend(found.iter().map(|warning| format!("schedule `{}` ({}): {warning}", spec.name, spec.trigger)));
     }
-    warnings.extend(newer_zones());
+    warnings.extend(newer_zones().map(|found| format!("{found}: where rules changed, update the program")));
     if global.json {
         output::json(&json!({ "ok": true, "schedules": count, "warnings": warnings }));
     } else {
@@ -33,18 +34,6 @@ pub(crate) fn check(global: &Global) -> Outcome {
         }
     }
     Ok(Exit::Done)
-}
-
-/// Says when this machine knows newer rules of time zones than this program.
-fn newer_zones() -> Option<String> {
-    let text = std::fs::read_to_string("/usr/share/zoneinfo/tzdata.zi").ok()?;
-    let system = text.lines().next()?.strip_prefix("# version ")?.trim();
-    let ours = chrono_tz::IANA_TZDB_VERSION;
-    (system > ours).then(|| {
-        format!(
-            "this machine has the tz database {system}, this program {ours}: where rules changed, update the program"
-        )
-    })
 }
 
 pub(crate) fn next(global: &Global, words: &Next) -> Outcome {

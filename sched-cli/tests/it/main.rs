@@ -13,6 +13,7 @@ mod import;
 mod journal;
 mod matrix;
 mod notify;
+mod operations;
 mod peers;
 mod readme;
 mod reconcile;

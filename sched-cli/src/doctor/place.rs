@@ -61,6 +61,11 @@ fn folder(check: &'static str, path: &Path) -> Check {
         Ok(meta) if shared(meta.mode()) => {
             Check::bad(check, format!("{}: others can write", owner(&meta)), format!("chmod go-w {place}"))
         }
+        // What root makes in it, its owner cannot write.
+        Ok(meta) if meta.uid() != rustix::process::geteuid().as_raw() => {
+            let remedy = "ask and start as the user that the scheduler runs as";
+            Check::warn(check, format!("{}: another user's than asks", owner(&meta)), remedy)
+        }
         Ok(meta) => Check::ok(check, owner(&meta)),
     }
 }

@@ -25,7 +25,11 @@ pub(super) fn key(setup: &Setup) -> Vec<Check> {
     };
     let mut checks = vec![match setup.key() {
         Ok(_) => Check::ok("dashboard key", format!("from {from}, long enough")),
-        Err(failure) => Check::bad("dashboard key", failure.message, "`openssl rand -hex 32` makes a good one"),
+        Err(failure) => Check::bad(
+            "dashboard key",
+            failure.message,
+            "name one that this user can read; `openssl rand -hex 32` makes a good one",
+        ),
     }];
     let base = setup.file.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
     match configured {

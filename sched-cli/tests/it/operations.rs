@@ -145,6 +145,53 @@ fn systemd_understands_the_units_and_finds_little_exposed() {
 }
 
 #[test]
+fn every_block_of_the_page_of_operations_works_in_an_empty_folder() {
+    let text = include_str!("../../../docs/operations.md");
+    let blocks: Vec<&str> = text.split("\n```sh\n").skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 3);
+    let world = World::new();
+    let bin = std::path::Path::new(env!("CARGO_BIN_EXE_sched")).parent().unwrap();
+    let mut bash = Command::new("bash");
+    bash.args(["-euxo", "pipefail", "-c", &blocks.join("\n")]).current_dir(world.folder.path()).env_clear();
+    bash.env("PATH", format!("{}:/usr/bin:/bin", bin.display())).env("SCHED__HTTP__LISTEN", "127.0.0.1:0");
+    let ended = bash.output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    // What came after the turn is in the new file, what came before in the old one.
+    let lines = |name: &str| std::fs::read_to_string(world.path(name)).unwrap();
+    assert!(lines("logs/scheduler.log.1").contains("\"event\":\"startup\""));
+    assert!(lines("logs/scheduler.log").contains("\"event\":\"shutdown\""));
+}
+
+#[test]
+fn the_doctor_says_when_another_user_asks_and_when_the_folder_is_closed_to_it() {
+    if !rustix::process::geteuid().is_root() || Command::new("setpriv").arg("--version").output().is_err() {
+        eprintln!("skipped: only root with setpriv can ask as another user");
+        return;
+    }
+    let world = World::new();
+    chmod(world.folder.path(), 0o755);
+    // The build's folder may be closed to others.
+    let program = world.path("sched");
+    std::fs::copy(env!("CARGO_BIN_EXE_sched"), &program).unwrap();
+    std::fs::create_dir(world.path("data")).unwrap();
+    std::fs::create_dir(world.path("logs")).unwrap();
+    let ask = || -> Ended {
+        let mut other = Command::new("setpriv");
+        other.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(&program).args(["doctor", "--json"]);
+        other.current_dir(world.folder.path()).env_clear().env("PATH", "/usr/bin:/bin");
+        other.env("SCHED__HTTP__LISTEN", "127.0.0.1:0").output().unwrap().into()
+    };
+    let closed = ask();
+    assert_eq!((closed.code, only(&closed.json(), "data folder").as_str()), (1, "bad"), "{}", closed.out);
+    for name in ["data", "logs"] {
+        rustix::fs::chown(world.path(name), Some(rustix::process::Uid::from_raw(65534)), None).unwrap();
+    }
+    assert_eq!(ask().code, 0);
+    let as_root = world.ok(&["doctor", "--json"]).json();
+    assert_eq!(only(&as_root, "data folder"), "warn", "{as_root}");
+}
+
+#[test]
 fn logrotate_with_the_sample_loses_no_line() {
     const ROTATIONS: usize = 4;
     if Command::new("/usr/sbin/logrotate").arg("--version").output().is_err() {

@@ -16,7 +16,7 @@ pub(crate) struct Install {
     /// The user that the service runs as; without it the owner of the data folder, or of the configuration
     #[arg(long, value_name = "USER", conflicts_with = "user")]
     pub(crate) run_as: Option<String>,
-    /// Leave jobs the whole system that the service's user has: only the data of other services is kept from them
+    /// Leave jobs everything that the service's user may do
     #[arg(long)]
     pub(crate) trust_jobs: bool,
     /// Write over a unit that differs

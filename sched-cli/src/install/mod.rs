@@ -76,7 +76,8 @@ fn put(path: &Path, text: &str, words: &Install) -> Result<bool, Failure> {
             }
             _ => "",
         };
-        Failure::failed(format!("{}: {error}{help}", path.display()))
+        // The kind alone: the path of a part is of no interest.
+        Failure::failed(format!("{}: {}{help}", path.display(), error.kind()))
     };
     match std::fs::read_to_string(path) {
         Ok(there) if there == text => return Ok(false),

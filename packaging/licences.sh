@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 metadata=$(mktemp)
 linked=$(mktemp)
 trap 'rm -f "$metadata" "$linked"' EXIT
-cargo metadata --format-version 1 --locked --filter-platform "$target" >"$metadata"
+cargo metadata --format-version 1 --locked --all-features --filter-platform "$target" >"$metadata"
 # Only what is linked; what tests, benches and other members need is not in the binary.
 cargo tree --locked -p sched-cli --features postgres --target "$target" -e normal,build --prefix none --format '{p}' |
     awk '{ sub(/^v/, "", $2); print $1 "\t" $2 }' | sort -u >"$linked"
@@ -31,3 +31,10 @@ while IFS=$tab read -r name version licence source manifest; do
             chmod 644 "$to/$name-$version/$(basename "$text")"
         done
 done <"$metadata.tsv"
+# What is linked and not told of would be a licence broken in silence.
+told=$(($(wc -l <"$to/THIRD-PARTY.tsv") - 1))
+ours=$(grep -c '^sched-' "$linked")
+if [ "$((told + ours))" -ne "$(wc -l <"$linked")" ]; then
+    echo "licences.sh: $told crates are told of, and $(($(wc -l <"$linked") - ours)) are linked" >&2
+    exit 1
+fi

@@ -14,6 +14,7 @@ mod journal;
 mod matrix;
 mod notify;
 mod operations;
+mod packaging;
 mod peers;
 mod readme;
 mod reconcile;

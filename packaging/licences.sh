@@ -20,17 +20,14 @@ jq -r '.packages[] | select(.source != null) |
 trap 'rm -f "$metadata" "$linked" "$metadata.tsv"' EXIT
 printf 'crate\tversion\tlicence\tsource\n' >"$to/THIRD-PARTY.tsv"
 tab=$(printf '\t')
-while IFS=$tab read -r name version licence source manifest; do
-    grep -qxF "$name$tab$version" "$linked" || continue
-    printf '%s\t%s\t%s\t%s\n' "$name" "$version" "$licence" "$source" >>"$to/THIRD-PARTY.tsv"
-    find "$(dirname "$manifest")" -maxdepth 1 -type f \
-        \( -iname 'licen[sc]e*' -o -iname 'copying*' -o -iname 'notice*' -o -iname 'unlicense*' \) | sort |
-        while read -r text; do
-            mkdir -p "$to/$name-$version"
-            cp "$text" "$to/$name-$version/"
-            chmod 644 "$to/$name-$version/$(basename "$text")"
-        done
-done <"$metadata.tsv"
+awk -F "$tab" 'NR == FNR { linked[$0]; next } ($1 "\t" $2) in linked' "$linked" "$metadata.tsv" |
+    while IFS=$tab read -r name version licence source manifest; do
+        printf '%s\t%s\t%s\t%s\n' "$name" "$version" "$licence" "$source" >>"$to/THIRD-PARTY.tsv"
+        find "$(dirname "$manifest")" -maxdepth 1 -type f \
+            \( -iname 'licen[sc]e*' -o -iname 'copying*' -o -iname 'notice*' -o -iname 'unlicense*' \) \
+            -exec install -D -m 644 -t "$to/$name-$version" {} +
+    done
+
 # What is linked and not told of would be a licence broken in silence.
 told=$(($(wc -l <"$to/THIRD-PARTY.tsv") - 1))
 ours=$(grep -c '^sched-' "$linked")

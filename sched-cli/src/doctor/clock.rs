@@ -1,12 +1,17 @@
 //! The clock and the rules of time zones.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
+use std::time::Duration;
 
 use chrono_tz::Tz;
+use tokio::process::Command;
 
 use super::Check;
 use crate::compose::Setup;
+
+/// Who keeps the clock answers within this.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(super) fn checks(setup: Option<&Setup>) -> Vec<Check> {
     let mut checks =
@@ -22,10 +27,14 @@ pub(super) fn checks(setup: Option<&Setup>) -> Vec<Check> {
     checks
 }
 
-/// What a program prints; none when there is no such program here, or it knows nothing.
+/// What a program prints; none when there is no such program here, it knows nothing, or it hangs with its bus.
 fn ask(program: &str, words: &[&str]) -> Option<String> {
-    let mut command = Command::new(program);
-    let output = command.args(words).env("LC_ALL", "C").stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let output = runtime.block_on(async {
+        let mut command = Command::new(program);
+        command.args(words).env("LC_ALL", "C").stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+        tokio::time::timeout(PATIENCE, command.output()).await.ok()?.ok()
+    })?;
     let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
 }

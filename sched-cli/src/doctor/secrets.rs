@@ -90,7 +90,12 @@ fn resolves(reference: &str, base: &Path) -> Result<(), String> {
         return std::env::var_os(name).map(|_| ()).ok_or_else(|| "it is not set here".into());
     }
     let path = base.join(reference.trim_start_matches("file:"));
-    std::fs::File::open(path).map(|_| ()).map_err(|error| error.to_string())
+    let open = || match path.metadata()?.is_file() {
+        true => std::fs::File::open(&path).map(|_| ()),
+        // A pipe would be waited for, and what is in it be gone.
+        false => Ok(()),
+    };
+    open().map_err(|error: std::io::Error| error.to_string())
 }
 
 fn readers(reference: &str, base: &Path) -> Option<Check> {

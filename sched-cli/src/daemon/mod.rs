@@ -2,7 +2,7 @@
 
 mod death;
 mod life;
-mod marker;
+pub(crate) mod marker;
 mod origin;
 mod parent;
 mod peer;

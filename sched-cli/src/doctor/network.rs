@@ -4,7 +4,8 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::Check;
 use crate::compose::Setup;
-use crate::daemon::place::{Marker, is_held, socket_in};
+use crate::daemon::marker::Marker;
+use crate::daemon::place::{is_held, socket_in};
 
 pub(super) fn checks(setup: &Setup) -> Vec<Check> {
     let config = &setup.config;

@@ -148,7 +148,7 @@ fn systemd_understands_the_units_and_finds_little_exposed() {
 fn every_block_of_the_page_of_operations_works_in_an_empty_folder() {
     let text = include_str!("../../../docs/operations.md");
     let blocks: Vec<&str> = text.split("\n```sh\n").skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 3);
+    assert_eq!(blocks.len(), 4);
     let world = World::new();
     let bin = std::path::Path::new(env!("CARGO_BIN_EXE_sched")).parent().unwrap();
     let mut bash = Command::new("bash");

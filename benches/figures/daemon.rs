@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::world;
+use crate::{history, world};
 
 struct Daemon(Child);
 
@@ -41,6 +41,51 @@ pub(crate) fn time_to_readiness(sched: &Path) -> anyhow::Result<Duration> {
     let begun = Instant::now();
     let _daemon = start(sched, folder.path())?;
     Ok(begun.elapsed())
+}
+
+/// The same in a folder that has a past; each start is one after a clean stop.
+pub(crate) fn times_to_readiness_with_a_past(
+    sched: &Path,
+    schedules: usize,
+    runs: usize,
+    times: usize,
+) -> anyhow::Result<Vec<Duration>> {
+    let folder = tempfile::tempdir()?;
+    std::fs::write(folder.path().join("sched.toml"), history::config(schedules))?;
+    std::fs::create_dir(folder.path().join("data"))?;
+    let store = folder.path().join("data/sched.db");
+    history::fill(&store, schedules, runs)?;
+    println!("    the store: {:.0} MiB", std::fs::metadata(&store)?.len() as f64 / 1_048_576.0);
+    // The first start writes the log of the past.
+    drop(start(sched, folder.path())?);
+    let mut taken = Vec::new();
+    for _ in 0..times {
+        let begun = Instant::now();
+        let mut daemon = start(sched, folder.path())?;
+        taken.push(begun.elapsed());
+        Command::new("kill").arg(daemon.0.id().to_string()).status()?;
+        daemon.0.wait()?;
+    }
+    Ok(taken)
+}
+
+/// How long a command takes, as often as that.
+pub(crate) fn times_of(sched: &Path, folder: &Path, words: &[&str], times: usize) -> anyhow::Result<Vec<Duration>> {
+    let once = || {
+        let mut command = Command::new(sched);
+        command.args(words).current_dir(folder).stdout(Stdio::null()).stderr(Stdio::null());
+        let begun = Instant::now();
+        command.status()?;
+        Ok(begun.elapsed())
+    };
+    (0..times).map(|_| once()).collect()
+}
+
+/// `sched --help`, and `sched status` beside a running scheduler.
+pub(crate) fn times_of_commands(sched: &Path, times: usize) -> anyhow::Result<[Vec<Duration>; 2]> {
+    let folder = tempfile::tempdir()?;
+    let _daemon = start(sched, folder.path())?;
+    Ok([times_of(sched, folder.path(), &["--help"], times)?, times_of(sched, folder.path(), &["status"], times)?])
 }
 
 /// What a minute in which no schedule is due has cost, heartbeat included.

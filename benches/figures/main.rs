@@ -5,6 +5,7 @@
 
 mod burst;
 mod daemon;
+mod history;
 mod lateness;
 mod load;
 mod peers;
@@ -50,7 +51,13 @@ fn start() -> anyhow::Result<()> {
     let sched = sched()?;
     println!("the program: {:.1} MiB", std::fs::metadata(&sched)?.len() as f64 / 1_048_576.0);
     let mut starts: Vec<_> = (0..11).map(|_| daemon::time_to_readiness(&sched)).collect::<Result<_, _>>()?;
-    println!("  start to readiness, median of 11: {:.1} ms", world::quantile(&mut starts, 0.5).as_secs_f64() * 1000.0);
+    let median = |times: &mut Vec<std::time::Duration>| world::quantile(times, 0.5).as_secs_f64() * 1000.0;
+    println!("  start to readiness, median of 11: {:.1} ms", median(&mut starts));
+    let [mut help, mut status] = daemon::times_of_commands(&sched, 51)?;
+    println!("  --help, median of 51: {:.1} ms; status: {:.1} ms", median(&mut help), median(&mut status));
+    println!("  with 10,000 schedules and 1,000,000 runs:");
+    let mut starts = daemon::times_to_readiness_with_a_past(&sched, 10_000, 1_000_000, 5)?;
+    println!("    start to readiness, median of 5: {:.0} ms", median(&mut starts));
     Ok(())
 }
 

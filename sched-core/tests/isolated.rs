@@ -20,6 +20,41 @@ use serde_json::{Value, json};
 struct Acting {
     /// What the job does.
     act: String,
+    /// The control group that it does it in.
+    #[serde(default)]
+    group: String,
+}
+
+/// Uses its stack up: each call touches memory further down, until there is none.
+#[expect(unconditional_recursion, reason = "it is meant to fault")]
+fn descend(depth: u64) -> u64 {
+    let frame = std::hint::black_box([depth; 512]);
+    descend(depth + 1) + frame[0]
+}
+
+/// A control group of its own that may use so much memory; none where it cannot be made. It is removed at the end.
+struct MemoryGroup(std::path::PathBuf);
+
+impl MemoryGroup {
+    fn of(bytes: u64) -> Option<Self> {
+        let name = format!("sched-test-{}", std::process::id());
+        let (v1, v2) = (Path::new("/sys/fs/cgroup/memory").join(&name), Path::new("/sys/fs/cgroup").join(&name));
+        let (path, limit) =
+            if v1.parent().is_some_and(Path::exists) { (v1, "memory.limit_in_bytes") } else { (v2, "memory.max") };
+        std::fs::create_dir(&path).ok()?;
+        let group = Self(path);
+        std::fs::write(group.0.join(limit), bytes.to_string()).ok()?;
+        Some(group)
+    }
+}
+
+impl Drop for MemoryGroup {
+    fn drop(&mut self) {
+        // Whoever was in it may be a zombie for a moment.
+        while std::fs::remove_dir(&self.0).is_err_and(|error| error.kind() == std::io::ErrorKind::ResourceBusy) {
+            std::thread::yield_now();
+        }
+    }
 }
 
 /// Writes around the runner, as broken native code would.
@@ -59,6 +94,12 @@ impl Job for Acting {
             "fault" => loop {
                 rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::SEGV).unwrap();
             },
+            "overflow" => return Ok(Output::summary(descend(0).to_string())),
+            "devour" => {
+                std::fs::write(Path::new(&self.group).join("cgroup.procs"), std::process::id().to_string()).unwrap();
+                let devoured = vec![1_u8; 256 << 20];
+                return Ok(Output::summary(devoured.len().to_string()));
+            }
             "leak" => {
                 let mut leaked: Vec<Vec<u8>> = Vec::new();
                 // Two gibibytes, and each page touched.
@@ -189,6 +230,30 @@ async fn a_job_that_aborts_leaks_or_exits_is_recorded_as_what_it_is_while_others
     assert!(world.output(run.run_id).starts_with("\nrunning 1 test\n"), "the stage before it was led here at once");
     let run = world.run("exit").await;
     assert!(run.error.unwrap().starts_with("its process exited with code 3 under its job"));
+    assert_eq!(world.run("other").await.state, RunState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_job_that_runs_out_of_its_stack_faults_alone() {
+    let world = World::new(&["overflow"], |spec| spec);
+    let run = world.run("overflow").await;
+    assert_eq!((run.state, &run.data["signal_name"]), (RunState::Failed, &json!("SIGABRT")), "{:?}", run.error);
+    assert!(world.output(run.run_id).contains("has overflowed its stack"), "{}", world.output(run.run_id));
+    assert_eq!(world.run("other").await.state, RunState::Succeeded);
+}
+
+#[tokio::test]
+async fn a_job_that_the_kernel_kills_for_want_of_memory_is_recorded_so_while_others_go_on() {
+    let Some(group) = MemoryGroup::of(64 << 20) else {
+        println!("skipped: no control group with a limit of memory can be made here");
+        return;
+    };
+    let place = group.0.to_str().unwrap();
+    let world = World::new(&["devour"], |spec| spec.with_param("group", place));
+    let run = world.run("devour").await;
+    assert_eq!((run.state, &run.data["signal_name"]), (RunState::Failed, &json!("SIGKILL")), "{:?}", run.error);
+    let error = run.error.unwrap();
+    assert!(error.starts_with("its process was ended by SIGKILL, as the kernel does when memory is short"), "{error}");
     assert_eq!(world.run("other").await.state, RunState::Succeeded);
 }
 

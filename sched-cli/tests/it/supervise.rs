@@ -84,6 +84,33 @@ fn an_engine_that_hangs_is_noticed_and_started_again() {
 }
 
 #[test]
+fn an_engine_that_the_kernel_kills_for_want_of_memory_is_named_so_and_started_again() {
+    let folder = format!("sched-test-{}", std::process::id());
+    let (v1, v2) = (Path::new("/sys/fs/cgroup/memory").join(&folder), Path::new("/sys/fs/cgroup").join(&folder));
+    let (group, limit) =
+        if v1.parent().is_some_and(Path::exists) { (v1, "memory.limit_in_bytes") } else { (v2, "memory.max") };
+    let can = std::fs::create_dir(&group).is_ok() && std::fs::write(group.join(limit), "300000").is_ok();
+    if !can || std::fs::File::open("/dev/kmsg").is_err() {
+        println!("skipped: no control group with a limit of memory can be made here, or the kernel's log is closed");
+        let _ = std::fs::remove_dir(&group);
+        return;
+    }
+    let world = World::with(&format!("{CONFIG}{}", command_schedule("works", "true", "overlap = \"allow\"")));
+    world.ok(&["start", "--supervise"]);
+    let status = world.status();
+    std::fs::write(group.join("cgroup.procs"), status["pid"].to_string()).unwrap();
+    // What it takes from now on counts, and soon it has taken too much.
+    while world.status()["pid"] == status["pid"] {
+        world.sched(&["trigger", "works"]);
+    }
+    let now = successor(&world, &status);
+    assert_eq!(now["supervisor"]["last_death"]["cause"], "out_of_memory", "{now}");
+    while std::fs::remove_dir(&group).is_err() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn an_engine_that_fails_again_and_again_is_given_up_with_a_clear_last_word() {
     let world = World::with(CONFIG);
     world.ok(&["start", "--supervise"]);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sched_core::heartbeat::HeartbeatThread;
+use sched_core::process::close_inherited;
 use sched_core::sink::NdjsonLog;
 use sched_core::{AlertKind, Event, Handle, Recorded, RunState, Scheduler, SqliteStore, StartOptions, StoreLock};
 use sched_http::{AppState, Connections, Health, Reload, local_router, router, serve, serve_local};
@@ -35,6 +36,10 @@ const BETWEEN_WORDS: Duration = Duration::from_secs(1);
 const CONNECTION_GRACE: Duration = Duration::from_millis(300);
 
 pub(crate) fn run(global: &Global, watch: Watch, started: &Started) -> Outcome {
+    if started.daemon && !started.below {
+        // Whoever waits for the end of a pipe that a shell left open must not wait for a daemon's.
+        close_inherited();
+    }
     if watch.supervise || parent::is_needed() {
         return parent::run(global, started.daemon, watch.limit());
     }

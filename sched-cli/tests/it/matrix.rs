@@ -30,13 +30,14 @@ enum After {
     SessionKilled,
 }
 
-const WAYS: [Way; 14] = [
+const WAYS: [Way; 15] = [
     way("plain shell", "$S"),
     way("supervised", "$S --supervise"),
     way("closed stdio", "$S <&- >&- 2>&-"),
     way("setsid", "setsid $S"),
     way("nohup", "nohup $S"),
     way("pipe as stdout", "$S | cat"),
+    way("a pipe left open", "exec 9>&1; $S >/dev/null 2>&1; exec 9>&-"),
     way("pipe as stdout, supervised", "$S --supervise 2>&1 | cat"),
     Way { name: "session killed", line: "$S; sleep 1000", after: After::SessionKilled },
     Way { name: "supervised, session killed", line: "$S --supervise; sleep 1000", after: After::SessionKilled },
@@ -90,14 +91,20 @@ impl Way {
             // It returns when nothing holds its pipes any more.
             return (world, shell.output().unwrap());
         }
-        let shell = shell.spawn().unwrap();
+        let mut shell = shell.spawn().unwrap();
         while !world.path("logs/scheduler.log").exists()
             || world.log().iter().all(|line| line["event"] != "supervisor_start")
         {
             std::thread::yield_now();
         }
         let leader = shell.id().to_string();
-        assert!(Command::new("pkill").args(["-KILL", "-s", &leader]).status().unwrap().success());
+        let kill = || Command::new("pkill").args(["-KILL", "-s", &leader]).status().unwrap().success();
+        assert!(kill());
+        shell.wait().unwrap();
+        // Until nobody is left: one that was just being started may have been overlooked.
+        while kill() {
+            std::thread::yield_now();
+        }
         (world, shell.wait_with_output().unwrap())
     }
 }

@@ -8,6 +8,9 @@ mod tree;
 
 pub use sweep::sweep;
 #[cfg(all(feature = "process", target_os = "linux"))]
-pub use tree::{Ending, Lines, Printed, Program, StartError, Tree, Waiting, init, init_within, is_worker, signal_name};
+pub use tree::{
+    Ending, Lines, Printed, Program, StartError, Tree, Waiting, close_inherited, init, init_within, is_worker,
+    signal_name,
+};
 #[cfg(all(feature = "process", target_os = "linux"))]
 pub(crate) use tree::{decode, encode, is_ready, worker};

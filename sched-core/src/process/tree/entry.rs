@@ -40,6 +40,17 @@ pub fn init_within(arguments: &[&str]) {
     }
 }
 
+/// Closes every descriptor but the three standard ones: what whoever started this process had left open over exec, against
+/// all custom, a process that outlives it must not hold. Call it while this process has opened nothing itself.
+pub fn close_inherited() {
+    let names = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let numbers: Vec<i32> = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    for number in numbers.into_iter().filter(|number| *number > 2) {
+        // Among them is the one of the listing, which is closed by now.
+        let _ = nix::unistd::close(number);
+    }
+}
+
 /// Whether [`init`] has been called.
 pub(crate) fn is_ready() -> bool {
     READY.get().is_some()

@@ -21,7 +21,7 @@ mod printed;
 mod shim;
 mod stage;
 
-pub use entry::{init, init_within, is_worker};
+pub use entry::{close_inherited, init, init_within, is_worker};
 pub(crate) use entry::{is_ready, worker};
 pub(crate) use frame::{decode, encode};
 pub use hold::{StartError, Tree, Waiting};

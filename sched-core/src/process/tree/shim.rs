@@ -25,9 +25,10 @@ use rustix::process::{
 };
 use wait4::Wait4 as _;
 
+use super::entry::{self, close_inherited};
 use super::order::{BRIEF, Ending, News, Order, Program};
 use super::stage::{Failure, Task};
-use super::{descent, entry, frame};
+use super::{descent, frame};
 
 /// Between kills of a tree that goes on forking.
 const BETWEEN_KILLS: Duration = Duration::from_millis(20);
@@ -92,16 +93,6 @@ fn next_program(control: &mut UnixStream) -> Option<Wanted> {
             Ok(Some((Order::Stop(_), _))) => {}
             Ok(None) | Err(_) => return None,
         }
-    }
-}
-
-/// Descriptors that the scheduler's process left open over exec, against all custom, are nobody's here.
-fn close_inherited() {
-    let names = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    let numbers: Vec<i32> = names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    for number in numbers.into_iter().filter(|number| *number > 2) {
-        // Among them is the one of the listing, which is closed by now.
-        let _ = nix::unistd::close(number);
     }
 }
 

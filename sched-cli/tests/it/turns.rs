@@ -2,6 +2,7 @@
 //!
 //!     TURNS_ROUNDS=20 cargo test --release -p sched-cli --all-features --test it turns -- --nocapture
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::world::World;
@@ -9,6 +10,15 @@ use crate::world::World;
 const AT_ONCE: usize = 30;
 const CONFIG: &str = "[[schedule]]\nname = \"often\"\njob = \"command\"\ntrigger = { every = \"1s\" }\n\
      params = { argv = [\"true\"] }\n";
+
+/// Whether a command has taken its place among the turns, or has had its turn already.
+fn is_in_the_queue(command: &mut Child) -> bool {
+    let files = std::fs::read_dir(format!("/proc/{}/fd", command.id())).into_iter().flatten().flatten();
+    let mut files = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+    let is_place =
+        |path: &Path| path.parent().is_some_and(|folder| folder.ends_with("turns")) && !path.ends_with("desk");
+    files.any(|path| is_place(&path)) || command.try_wait().unwrap().is_some()
+}
 
 #[test]
 fn of_many_starts_and_stops_at_once_the_last_one_asked_has_the_last_word_and_no_stranger_is_harmed() {
@@ -27,17 +37,15 @@ fn of_many_starts_and_stops_at_once_the_last_one_asked_has_the_last_word_and_no_
     for round in 0..rounds {
         let mut last = "";
         let mut asked: Vec<(&str, Child)> = Vec::new();
-        for place in 0..AT_ONCE {
+        for _ in 0..AT_ONCE {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             // Stops are quick: most are, so that a round takes no minute.
             last = ["stop", "start", "stop", "restart", "stop", "stop"][(seed >> 33) as usize % 6];
-            let queue = || std::fs::read_dir(world.path("data/turns")).map_or(0, Iterator::count);
-            let (before, mut command) = (queue(), world.command(&[last]));
+            let mut command = world.command(&[last]);
             let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             asked.push((last, child));
-            // The last one is asked when the others are in the queue: so it is clear who is last.
-            while place + 2 == AT_ONCE && queue() == before && asked.last_mut().unwrap().1.try_wait().unwrap().is_none()
-            {
+            // So it is clear who was asked last.
+            while !is_in_the_queue(&mut asked.last_mut().unwrap().1) {
                 std::thread::yield_now();
             }
         }

@@ -42,7 +42,7 @@ pub(crate) fn measure(seconds: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell(what: &str, micros: &mut [i64]) {
+pub(crate) fn tell(what: &str, micros: &mut [i64]) {
     let [half, most, max] = [0.5, 0.99, 1.0].map(|part| world::quantile(micros, part) as f64 / 1000.0);
     println!("  {what:<38} {half:>8.2} {most:>8.2} {max:>8.2} ms");
 }

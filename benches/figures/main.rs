@@ -6,6 +6,7 @@
 mod burst;
 mod daemon;
 mod history;
+mod isolation;
 mod lateness;
 mod load;
 mod peers;
@@ -15,9 +16,13 @@ mod world;
 
 use std::path::PathBuf;
 
-const USAGE: &str = "figures [start | idle | lateness [SECONDS] | burst | throughput | load]";
+const USAGE: &str = "figures [start | idle | lateness [SECONDS] | isolation [SECONDS] | burst | throughput | load]";
 
 fn main() -> anyhow::Result<()> {
+    sched_core::process::init();
+    if sched_core::process::is_worker() {
+        sched_core::runner::serve(&isolation::registry());
+    }
     let mut args = std::env::args().skip(1);
     let (figure, seconds) = (args.next(), args.next());
     let seconds = seconds.map_or(Ok(60), |seconds| seconds.parse())?;
@@ -25,6 +30,7 @@ fn main() -> anyhow::Result<()> {
         Some("start") => start(),
         Some("idle") => idle(),
         Some("lateness") => lateness::measure(seconds),
+        Some("isolation") => isolation::measure(seconds),
         Some("burst") => burst::measure(),
         Some("throughput") => throughput::measure(),
         Some("load") => load::measure(),
@@ -35,6 +41,7 @@ fn main() -> anyhow::Result<()> {
             burst::measure()?;
             throughput::measure()?;
             lateness::measure(seconds)?;
+            isolation::measure(seconds)?;
             idle()
         }
     }

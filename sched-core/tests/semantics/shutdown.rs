@@ -17,6 +17,26 @@ struct Slow {
 }
 
 impl Slow {
+    /// Half an hour before its only schedule is due.
+    fn started() -> Self {
+        let config = EngineConfig {
+            node: NodeId::random(),
+            max_concurrent_runs: 8,
+            groups: Default::default(),
+            channels: Default::default(),
+            seed: 1,
+        };
+        let now = Now { utc: at("2026-01-01T00:30:00Z"), mono: SECOND };
+        let mut store = MemoryStore::new();
+        let specs = [every("h", HOUR).with_retry(once_only())];
+        let (machine, first) =
+            Machine::start(config, now, store.load().unwrap(), &specs, StartOptions::default()).unwrap();
+        let mut slow = Slow { machine, store, now, waiting: Vec::new(), others: Vec::new() };
+        slow.take(first);
+        slow.commit();
+        slow
+    }
+
     fn step(&mut self, input: Input) {
         let effects = self.machine.step(self.now, input);
         self.take(effects);
@@ -49,20 +69,7 @@ impl Slow {
 
 #[test]
 fn given_a_run_whose_claim_is_not_durable_yet_when_a_shutdown_begins_then_it_loses_no_attempt_either() {
-    let config = EngineConfig {
-        node: NodeId::random(),
-        max_concurrent_runs: 8,
-        groups: Default::default(),
-        channels: Default::default(),
-        seed: 1,
-    };
-    let now = Now { utc: at("2026-01-01T00:30:00Z"), mono: SECOND };
-    let mut store = MemoryStore::new();
-    let specs = [every("h", HOUR).with_retry(once_only())];
-    let (machine, first) = Machine::start(config, now, store.load().unwrap(), &specs, StartOptions::default()).unwrap();
-    let mut slow = Slow { machine, store, now, waiting: Vec::new(), others: Vec::new() };
-    slow.take(first);
-    slow.commit();
+    let mut slow = Slow::started();
     slow.pass(HOUR / 2);
     assert!(!slow.waiting.is_empty() && slow.others.is_empty(), "it is being claimed");
     slow.step(Input::Drain(5 * SECOND));
@@ -81,20 +88,7 @@ fn given_a_run_whose_claim_is_not_durable_yet_when_a_shutdown_begins_then_it_los
 
 #[test]
 fn given_a_shutdown_under_way_when_it_is_asked_for_again_then_it_hurries_and_the_run_still_loses_no_attempt() {
-    let config = EngineConfig {
-        node: NodeId::random(),
-        max_concurrent_runs: 8,
-        groups: Default::default(),
-        channels: Default::default(),
-        seed: 1,
-    };
-    let now = Now { utc: at("2026-01-01T00:30:00Z"), mono: SECOND };
-    let mut store = MemoryStore::new();
-    let specs = [every("h", HOUR).with_retry(once_only())];
-    let (machine, first) = Machine::start(config, now, store.load().unwrap(), &specs, StartOptions::default()).unwrap();
-    let mut slow = Slow { machine, store, now, waiting: Vec::new(), others: Vec::new() };
-    slow.take(first);
-    slow.commit();
+    let mut slow = Slow::started();
     slow.pass(HOUR / 2);
     slow.commit();
     slow.step(Input::Drain(HOUR));

@@ -44,9 +44,7 @@ impl Source {
         let base_dir = file.as_deref().and_then(Path::parent).unwrap_or(&here).to_path_buf();
         let base_url = std::env::var("BASE_URL").unwrap_or_else(|_| "http://localhost:5000".into());
         let text = match &file {
-            Some(path) => {
-                std::fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?
-            }
+            Some(path) => std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?,
             None => String::new(),
         };
         let overlay = std::env::vars().filter(|(name, _)| name.starts_with("SCHED__")).collect();
@@ -67,6 +65,14 @@ impl Source {
             Failure::usage(lines.collect::<Vec<_>>().join("\n"))
         })
     }
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    let path = path.display();
+    Failure::usage(match error.kind() {
+        std::io::ErrorKind::NotFound => format!("{path} is not there; `sched init --config {path}` writes one"),
+        _ => format!("{path}: {error}"),
+    })
 }
 
 impl Setup {

@@ -14,6 +14,11 @@ pub(crate) fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
+/// A number of things: `1 schedule`, `2 schedules`.
+pub(crate) fn counted(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
 /// Prints one object.
 pub(crate) fn json(value: &impl Serialize) {
     match serde_json::to_string(value) {

@@ -64,6 +64,7 @@ pub use spec::{ScheduleSpec, SpecError, check_chains};
 #[cfg(feature = "sqlite")]
 pub use store::sqlite::{SqliteReader, SqliteStore, StoreLock};
 pub use store::{Admin, MemoryStore, Query, Store, StoreError};
+pub use suggest::near;
 pub use trigger::{
     CronError, DayRule, Dialect, Dst, Effect, Fold, Gap, On, Surprise, Trigger, TriggerError, TriggerKind, TriggerSpec,
     instants,

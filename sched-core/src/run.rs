@@ -238,7 +238,9 @@ impl RunRecord {
         self.duration_ms.map(|ms| match ms {
             0..1000 => format!("{ms} ms"),
             1000..60_000 => format!("{:.1} s", ms as f64 / 1000.0),
-            _ => humantime::format_duration(std::time::Duration::from_secs(ms / 1000)).to_string(),
+            60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms / 1000 % 60),
+            3_600_000..86_400_000 => format!("{} h {} min", ms / 3_600_000, ms / 60_000 % 60),
+            _ => format!("{} d {} h", ms / 86_400_000, ms / 3_600_000 % 24),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The command line, and nothing else.
 
 mod import;
+mod instant;
 mod ops;
 
 use std::ffi::OsString;
@@ -9,8 +10,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
+use sched_core::RunState;
 
 pub(crate) use import::Import;
 
@@ -24,7 +27,7 @@ static VERSION: LazyLock<String> =
 
 /// A persistent job scheduler.
 #[derive(Debug, Parser)]
-#[command(name = "sched", version = VERSION.as_str(), about)]
+#[command(name = "sched", version = VERSION.as_str())]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -33,6 +36,7 @@ pub(crate) struct Args {
 }
 
 #[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
     /// The configuration [default: ./sched.toml, else the built-in schedules]
     #[arg(long, global = true, env = "SCHED_CONFIG", value_name = "FILE")]
@@ -75,9 +79,15 @@ pub(crate) enum Command {
     /// Take the configuration over into the running scheduler
     Apply,
     /// Copy the store, as it is now, into a new file; the scheduler goes on
-    Backup { file: PathBuf },
+    Backup {
+        /// The new file
+        file: PathBuf,
+    },
     /// Put a copy in the place of the store of a scheduler that is stopped; the old store is kept beside it
-    Restore { file: PathBuf },
+    Restore {
+        /// What `sched backup` wrote
+        file: PathBuf,
+    },
     /// Run the missed and skipped fires of a past range
     Backfill(Backfill),
     /// Check the configuration
@@ -96,6 +106,7 @@ pub(crate) enum Command {
     List,
     /// Show one schedule: what it is, when it fires, how it ran
     Show {
+        /// The schedule
         #[arg(add = ArgValueCompleter::new(shell::schedules))]
         name: String,
     },
@@ -103,6 +114,7 @@ pub(crate) enum Command {
     Trigger(Trigger),
     /// Let a schedule's fires pass until it is resumed; runs by hand still work
     Pause {
+        /// The schedule
         #[arg(add = ArgValueCompleter::new(shell::schedules))]
         name: String,
         /// Why; shown wherever the schedule is shown
@@ -111,16 +123,19 @@ pub(crate) enum Command {
     },
     /// End a pause
     Resume {
+        /// The schedule
         #[arg(add = ArgValueCompleter::new(shell::schedules))]
         name: String,
     },
     /// Cancel a run: asked first, then forced
     Cancel {
+        /// The run's id; `sched runs` lists them
         #[arg(add = ArgValueCompleter::new(shell::runs))]
         run: String,
     },
     /// Run a finished run again, as a new run linked to it
     Retry {
+        /// The run's id; `sched runs` lists them
         #[arg(add = ArgValueCompleter::new(shell::runs))]
         run: String,
     },
@@ -152,9 +167,13 @@ pub(crate) enum Command {
         what: Notify,
     },
     /// List the kinds of jobs and channels, or show the parameters of one
-    Kinds { kind: Option<String> },
+    Kinds {
+        /// A kind of jobs or channels; all of them unless given
+        kind: Option<String>,
+    },
     /// Run one job once, without a scheduler
     Exec {
+        /// A kind of jobs; `sched kinds` lists them
         kind: String,
         /// A parameter; a value that is JSON is taken as JSON
         #[arg(long = "param", value_name = "KEY=VALUE")]
@@ -163,7 +182,7 @@ pub(crate) enum Command {
     /// Recompute every nominal time and match it to the ledger
     Audit {
         /// Only fires after this instant
-        #[arg(long, value_name = "TIME")]
+        #[arg(long, value_name = "TIME", value_parser = instant::instant)]
         since: Option<DateTime<Utc>>,
     },
 }
@@ -171,7 +190,10 @@ pub(crate) enum Command {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Notify {
     /// Send a message that says that it is a trial, at once
-    Test { channel: String },
+    Test {
+        /// The channel's name
+        channel: String,
+    },
     /// List what people are told through channels, newest first
     List {
         /// Only what was given up
@@ -206,6 +228,11 @@ impl Watch {
     pub(crate) fn limit(self) -> Option<Duration> {
         self.supervise.then_some(self.hung_after)
     }
+}
+
+/// The states of runs, each of which a shell completes and a slip is mended to.
+fn states() -> impl TypedValueParser<Value = RunState> {
+    PossibleValuesParser::new(RunState::ALL.iter().map(|state| state.word())).try_map(|word| word.parse::<RunState>())
 }
 
 /// What this program tells itself when it starts itself.
@@ -274,7 +301,7 @@ pub(crate) struct Next {
     #[arg(long, value_name = "DIALECT", requires = "cron", value_parser = ["standard", "quartz"])]
     pub(crate) dialect: Option<String>,
     /// Strictly after this instant [default: now]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant::instant)]
     pub(crate) after: Option<DateTime<Utc>>,
     /// How many
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=10_000))]
@@ -296,10 +323,10 @@ pub(crate) struct Explain {
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Simulate {
     /// Fires after this instant
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant::instant)]
     pub(crate) from: DateTime<Utc>,
     /// Fires up to this instant
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant::instant)]
     pub(crate) until: DateTime<Utc>,
     /// Print counts, the busiest minutes and expected overlaps instead of the fires
     #[arg(long)]
@@ -311,6 +338,7 @@ pub(crate) struct Simulate {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Trigger {
+    /// The schedule
     #[arg(add = ArgValueCompleter::new(shell::schedules))]
     pub(crate) name: String,
     /// A parameter for this run; a value that is JSON is taken as JSON
@@ -329,13 +357,14 @@ pub(crate) struct Trigger {
 
 #[derive(Debug, ClapArgs)]
 pub(crate) struct Backfill {
+    /// The schedule
     #[arg(add = ArgValueCompleter::new(shell::schedules))]
     pub(crate) name: String,
     /// The first nominal time, included
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant::instant)]
     pub(crate) from: DateTime<Utc>,
     /// The last nominal time, included
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant::instant)]
     pub(crate) until: DateTime<Utc>,
     /// Tell what would run, and change nothing
     #[arg(long)]
@@ -369,7 +398,7 @@ pub(crate) struct Logs {
     #[arg(long, value_name = "NAME", conflicts_with = "run", add = ArgValueCompleter::new(shell::schedules))]
     pub(crate) schedule: Option<String>,
     /// Only what happened at or after this instant
-    #[arg(long, value_name = "TIME", conflicts_with = "run")]
+    #[arg(long, value_name = "TIME", value_parser = instant::instant, conflicts_with = "run")]
     pub(crate) since: Option<DateTime<Utc>>,
 }
 
@@ -379,10 +408,10 @@ pub(crate) struct Runs {
     #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(shell::schedules))]
     pub(crate) schedule: Option<String>,
     /// Only this state; may be given again
-    #[arg(long, value_name = "STATE")]
-    pub(crate) state: Vec<String>,
+    #[arg(long, value_name = "STATE", value_parser = states())]
+    pub(crate) state: Vec<RunState>,
     /// Only what was queued at or after this instant
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = instant::instant)]
     pub(crate) since: Option<DateTime<Utc>>,
     /// At most so many
     #[arg(long, default_value_t = 20)]

@@ -23,7 +23,11 @@ pub(crate) fn exec(global: &Global, kind: &str, params: &[String]) -> Outcome {
     let mut spec = ScheduleSpec::new(kind, kind, never).map_err(Failure::usage)?;
     spec.params = parse_params(params)?;
     spec.retry.attempts = 1;
-    setup.registry.check(kind, &spec.params).map_err(Failure::usage)?;
+    setup.registry.kind(kind).map_err(Failure::usage)?;
+    setup
+        .registry
+        .check(kind, &spec.params)
+        .map_err(|error| Failure::usage(format!("{error}; `sched kinds {kind}` shows the parameters")))?;
     let name = spec.name.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let run = runtime.block_on(async {

@@ -1,26 +1,14 @@
 //! `list`, `show`, `runs`, `audit`: read from the store beside the scheduler, running or not.
 
 use chrono::{DateTime, Utc};
-use sched_core::{
-    Admin as _, Clock as _, HistoryFilter, HistoryRow, Query, RunState, ScheduleName, ScheduleView, SqliteReader,
-    SystemClock, views,
-};
+use sched_core::{Admin as _, Clock as _, HistoryFilter, HistoryRow, Query as _, ScheduleView, SystemClock, views};
 use serde_json::json;
 
+use super::lookup::{known_schedule, reader};
 use crate::args::{Global, Runs};
 use crate::compose::Setup;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output::{self, distance, short_time, table};
-
-pub(super) fn reader(setup: &Setup) -> Result<SqliteReader, Failure> {
-    let path = setup.store_path();
-    if !path.exists() {
-        let message =
-            format!("there is no store at {} yet; it is made by `sched start` or `sched run`", path.display());
-        return Err(Failure::new(Exit::NotRunning, message));
-    }
-    Ok(SqliteReader::open(path)?)
-}
 
 pub(super) fn now() -> DateTime<Utc> {
     SystemClock::new().now().utc
@@ -62,16 +50,14 @@ fn state(view: &ScheduleView) -> String {
     }
 }
 
-fn name(text: &str) -> Result<ScheduleName, Failure> {
-    text.parse().map_err(Failure::usage)
-}
-
 pub(crate) fn show(global: &Global, text: &str) -> Outcome {
     let setup = Setup::find(global)?;
     let reader = reader(&setup)?;
-    let name = name(text)?;
+    let name = known_schedule(&reader, text)?;
     let view = views(&reader)?.into_iter().find(|view| view.name == name);
-    let view = view.ok_or_else(|| Failure::failed(format!("no schedule `{name}`; see `sched list`")))?;
+    let view = view.ok_or_else(|| {
+        Failure::failed(format!("schedule `{name}` is removed; `sched runs --schedule {name}` has its history"))
+    })?;
     let trigger = view.spec.trigger.compile().map_err(Failure::failed)?;
     let next: Vec<_> = sched_core::instants(&*trigger, view.cursor.max(now())).take(5).map(output::time).collect();
     let runs = reader.history(&HistoryFilter::of(name, 10))?;
@@ -86,7 +72,7 @@ pub(crate) fn show(global: &Global, text: &str) -> Outcome {
     }
     let timeout = sched_core::duration_text::serialize(&spec.timeout, serde_json::value::Serializer);
     let timeout = timeout.ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default();
-    output::line(&format!("timeout {timeout}, {} attempts", spec.retry.attempts));
+    output::line(&format!("timeout {timeout}, {}", output::counted(spec.retry.attempts as usize, "attempt")));
     output::line(&format!("next: {}", if next.is_empty() { "never".into() } else { next.join(", ") }));
     print_rows(&runs);
     Ok(Exit::Done)
@@ -94,15 +80,15 @@ pub(crate) fn show(global: &Global, text: &str) -> Outcome {
 
 pub(crate) fn runs(global: &Global, words: &Runs) -> Outcome {
     let setup = Setup::find(global)?;
-    let states: Result<Vec<RunState>, _> = words.state.iter().map(|word| word.parse()).collect();
+    let reader = reader(&setup)?;
     let filter = HistoryFilter {
-        schedule: words.schedule.as_deref().map(name).transpose()?,
-        states: states.map_err(Failure::usage)?,
+        schedule: words.schedule.as_deref().map(|text| known_schedule(&reader, text)).transpose()?,
+        states: words.state.clone(),
         since: words.since,
         after: None,
         limit: words.limit,
     };
-    let rows = reader(&setup)?.history(&filter)?;
+    let rows = reader.history(&filter)?;
     if global.json {
         rows.iter().for_each(output::json);
     } else {
@@ -164,7 +150,8 @@ pub(crate) fn audit(global: &Global, since: Option<DateTime<Utc>>) -> Outcome {
         for line in &report.contradictions {
             output::line(&format!("altered: {line}"));
         }
-        output::line(&format!("{} nominal times expected, {} recorded", report.expected, report.recorded));
+        let expected = output::counted(usize::try_from(report.expected).unwrap_or(usize::MAX), "nominal time");
+        output::line(&format!("{expected} expected, {} recorded", report.recorded));
     }
     Ok(match (integrity.is_empty(), report.ok) {
         (false, _) => Exit::Store,

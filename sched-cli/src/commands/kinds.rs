@@ -32,8 +32,8 @@ pub(crate) fn kinds(global: &Global, kind: Option<&str>) -> Outcome {
         return Ok(Exit::Done);
     };
     let Some((of, name, about, schema)) = all.iter().find(|(_, name, ..)| *name == wanted) else {
-        let known: Vec<&str> = all.iter().map(|(_, name, ..)| *name).collect();
-        return Err(Failure::usage(format!("no kind `{wanted}`; there are {}", known.join(", "))));
+        let near = sched_core::near(wanted, all.iter().map(|(_, name, ..)| *name));
+        return Err(Failure::usage(format!("no kind `{wanted}`{near}")));
     };
     if global.json {
         output::json(&json!({ "kind": name, "of": of, "about": about, "schema": schema }));

@@ -3,10 +3,10 @@
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::time::Duration;
 
-use sched_core::{Files, Query as _, RunId};
+use sched_core::{Files, RunId};
 use serde_json::json;
 
-use super::inspect::reader;
+use super::lookup::{self, known_run, reader};
 use crate::args::Global;
 use crate::compose::Setup;
 use crate::daemon::place::is_held;
@@ -18,13 +18,11 @@ pub(super) const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 pub(crate) fn logs(global: &Global, run: &str, follow: bool) -> Outcome {
     let setup = Setup::find(global)?;
-    let run_id: RunId =
-        run.parse().map_err(|_| Failure::usage(format!("`{run}` is not a run id; see `sched runs`")))?;
+    let run_id = lookup::run_id(run)?;
     let reader = reader(&setup)?;
     let mut printed = 0;
     loop {
-        let record = reader.run(run_id)?;
-        let record = record.ok_or_else(|| Failure::failed(format!("no run {run_id}; see `sched runs`")))?;
+        let record = known_run(&reader, run_id)?;
         let gained = gained(&setup, run_id, printed)?;
         printed += gained.len();
         for line in gained.lines() {

@@ -10,6 +10,7 @@ mod journal;
 mod kinds;
 mod lanes;
 mod logs;
+mod lookup;
 mod next;
 mod notify;
 mod reconcile;

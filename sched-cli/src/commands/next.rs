@@ -5,6 +5,7 @@ use chrono_tz::Tz;
 use sched_core::{Clock as _, ScheduleName, SystemClock, TriggerSpec, instants};
 use serde_json::{Map, Value, json};
 
+use super::lookup::{schedule_name, unknown_schedule};
 use crate::args::{Global, Next};
 use crate::compose::Setup;
 use crate::doctor::newer_zones;
@@ -30,7 +31,7 @@ pub(crate) fn check(global: &Global) -> Outcome {
             output::note(&format!("warning: {warning}"));
         }
         if !global.quiet {
-            output::line(&format!("{place}: {count} schedules, no fault"));
+            output::line(&format!("{place}: {}, no fault", output::counted(count, "schedule")));
         }
     }
     Ok(Exit::Done)
@@ -62,18 +63,17 @@ pub(crate) fn next(global: &Global, words: &Next) -> Outcome {
         return Ok(Exit::Done);
     }
     let setup = Setup::load(global)?;
-    let wanted: Option<ScheduleName> = words.name.as_deref().map(str::parse).transpose().map_err(Failure::usage)?;
-    let mut found = false;
-    for spec in &setup.config.schedules {
+    let wanted = words.name.as_deref().map(schedule_name).transpose()?;
+    let specs = &setup.config.schedules;
+    if let Some(name) = wanted.as_ref().filter(|name| specs.iter().all(|spec| spec.name != **name)) {
+        return Err(unknown_schedule(name, specs.iter().map(|spec| spec.name.as_str())));
+    }
+    for spec in specs {
         if wanted.as_ref().is_none_or(|name| *name == spec.name) {
-            found = true;
             print(global, Some(&spec.name), &spec.trigger, after, words.count)?;
         }
     }
-    match wanted {
-        Some(name) if !found => Err(Failure::failed(format!("no schedule `{name}`; see `sched list`"))),
-        _ => Ok(Exit::Done),
-    }
+    Ok(Exit::Done)
 }
 
 fn print(

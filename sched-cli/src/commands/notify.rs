@@ -4,7 +4,8 @@ use hyper::Method;
 use sched_core::{OutboxFilter, OutboxLine, OutboxState, Query as _};
 use serde_json::{Value, json};
 
-use super::inspect::{now, reader};
+use super::inspect::now;
+use super::lookup::reader;
 use crate::args::{Global, Notify};
 use crate::compose::Setup;
 use crate::control::call;
@@ -24,13 +25,12 @@ fn test(global: &Global, name: &str) -> Outcome {
     let setup = Setup::load(global)?;
     let channels = setup.channels()?;
     let Some((name, channel)) = channels.iter().find(|(known, _)| known.as_str() == name) else {
-        let known: Vec<&str> = channels.keys().map(|name| name.as_str()).collect();
-        let known = if known.is_empty() {
-            "there is none; write one as a [[channel]]".into()
+        let known = if channels.is_empty() {
+            "; there is none; write one as a [[channel]]".into()
         } else {
-            format!("there are {}", known.join(", "))
+            sched_core::near(name, channels.keys().map(|name| name.as_str()))
         };
-        return Err(Failure::usage(format!("no channel `{name}`; {known}")));
+        return Err(Failure::usage(format!("no channel `{name}`{known}")));
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let sent = runtime.block_on(channel.test(name, now()));
@@ -78,7 +78,10 @@ fn retry(global: &Global) -> Outcome {
     if global.json {
         output::json(&answer);
     } else if !global.quiet {
-        output::line(&format!("{} are tried again", answer["count"]));
+        output::line(&match answer["count"].as_u64() {
+            Some(1) => "1 message is tried again".into(),
+            _ => format!("{} messages are tried again", answer["count"]),
+        });
     }
     Ok(Exit::Done)
 }

@@ -22,8 +22,7 @@ pub(crate) const ASKS: &str = "SCHED_COMPLETE";
 pub(crate) fn completions(shell: &str) -> Outcome {
     let shells = Shells::builtins();
     let Some(completer) = shells.completer(shell) else {
-        let known: Vec<&str> = shells.names().collect();
-        return Err(Failure::usage(format!("no shell `{shell}`; there are {}", known.join(", "))));
+        return Err(Failure::usage(format!("no shell `{shell}`{}", sched_core::near(shell, shells.names()))));
     };
     let mut text = Vec::new();
     completer.write_registration(ASKS, "sched", "sched", "sched", &mut text)?;
@@ -43,7 +42,9 @@ pub(crate) fn man(global: &Global, folder: Option<&Path>) -> Outcome {
     let fault = |error| Failure::failed(format!("{}: {error}", folder.display()));
     std::fs::create_dir_all(folder).map_err(fault)?;
     clap_mangen::generate_to(command, folder).map_err(fault)?;
-    if !global.quiet {
+    if global.json {
+        output::json(&serde_json::json!({ "ok": true, "folder": folder }));
+    } else if !global.quiet {
         output::line(&format!("read them with `man -l {}`", folder.join("sched.1").display()));
     }
     Ok(Exit::Done)

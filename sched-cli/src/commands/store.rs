@@ -5,6 +5,7 @@ use std::path::Path;
 use sched_core::{Admin as _, Query as _, SqliteReader, SqliteStore};
 use serde_json::json;
 
+use super::lookup::reader;
 use crate::args::Global;
 use crate::compose::Setup;
 use crate::daemon::place::is_held;
@@ -13,20 +14,24 @@ use crate::output;
 
 pub(crate) fn backup(global: &Global, file: &Path) -> Outcome {
     let setup = Setup::find(global)?;
-    let store = setup.store_path();
-    if !store.exists() {
-        return Err(Failure::new(Exit::NotRunning, format!("there is no store at {} yet", store.display())));
-    }
+    let store = reader(&setup)?;
     if file.exists() {
-        return Err(Failure::usage(format!("{} exists; a backup replaces nothing", file.display())));
+        return Err(Failure::usage(format!(
+            "{} is there already; a backup replaces nothing, choose another name",
+            file.display()
+        )));
     }
-    SqliteReader::open(&store)?.backup(file)?;
+    store.backup(file)?;
     let copy = verified(file)?;
     let (bytes, schedules) = (std::fs::metadata(file)?.len(), copy.schedules()?.len());
     if global.json {
         output::json(&json!({ "ok": true, "file": file, "bytes": bytes, "schedules": schedules }));
     } else {
-        output::line(&format!("{}: {bytes} bytes, {schedules} schedules, checked", file.display()));
+        output::line(&format!(
+            "{}: {bytes} bytes, {}, checked",
+            file.display(),
+            output::counted(schedules, "schedule")
+        ));
     }
     Ok(Exit::Done)
 }
@@ -45,7 +50,10 @@ pub(crate) fn restore(global: &Global, file: &Path) -> Outcome {
     if global.json {
         output::json(&json!({ "ok": true, "schedules": schedules, "kept": kept }));
     } else {
-        output::line(&format!("{schedules} schedules restored; what comes due from the backup's time on is caught up"));
+        output::line(&format!(
+            "{} restored; what comes due from the backup's time on is caught up",
+            output::counted(schedules, "schedule")
+        ));
         if let Some(kept) = kept {
             output::note(&format!("the old store is kept as {}", kept.display()));
         }

@@ -19,6 +19,7 @@ mod peers;
 mod readme;
 mod reconcile;
 mod shell;
+mod snapshots;
 mod supervise;
 mod time;
 mod turns;

@@ -86,7 +86,7 @@ fn what_was_refused_for_good_is_listed_and_tried_again_on_request() {
     let (good, got) = inbox("200 OK");
     std::fs::write(world.path("sched.toml"), format!("{}{BROKEN}", webhook("ops", &good))).unwrap();
     world.ok(&["reload"]);
-    assert_eq!(world.ok(&["notify", "retry"]).out, "1 are tried again\n");
+    assert_eq!(world.ok(&["notify", "retry"]).out, "1 message is tried again\n");
     let told: Value = serde_json::from_str(&got.recv().unwrap()).unwrap();
     assert_eq!((&told["id"], &told["notices"][0]["kind"]), (&dead["id"], &"failed".into()));
 }
@@ -98,7 +98,7 @@ fn a_channel_that_does_not_answer_or_is_not_there_is_told_so() {
     assert_eq!(refused.code, 1);
     assert!(refused.err.starts_with("sched: channel ops did not take it: "), "{}", refused.err);
     let unknown = world.sched(&["notify", "test", "opz"]);
-    assert_eq!((unknown.code, unknown.err.as_str()), (2, "sched: no channel `opz`; there are ops\n"));
+    assert_eq!((unknown.code, unknown.err.as_str()), (2, "sched: no channel `opz`; did you mean `ops`?\n"));
 }
 
 #[test]
@@ -117,5 +117,5 @@ fn each_kind_shows_its_parameters_even_where_the_configuration_is_broken() {
     }
     let wrong = world.sched(&["kinds", "nothing"]);
     assert_eq!(wrong.code, 2);
-    assert!(wrong.err.starts_with("sched: no kind `nothing`; there are ceo_brief, command,"), "{}", wrong.err);
+    assert!(wrong.err.starts_with("sched: no kind `nothing`; known: ceo_brief, command,"), "{}", wrong.err);
 }

@@ -148,7 +148,7 @@ fn a_backup_is_taken_while_it_runs_and_put_back_while_it_does_not() {
     world.ok(&["start"]);
     let kept = world.ok(&["trigger", "s", "--wait"]).out;
     let told = world.ok(&["backup", "copy.db"]).out;
-    assert!(told.contains("1 schedules, checked"), "{told}");
+    assert!(told.contains("1 schedule, checked"), "{told}");
     assert_eq!(world.sched(&["backup", "copy.db"]).code, 2, "it replaces nothing");
     world.ok(&["trigger", "s", "--wait"]);
     assert_eq!(world.history().len(), 2);

@@ -50,7 +50,7 @@ fn bash_completes_commands_schedules_and_runs() {
     assert_eq!(complete(&format!("sched logs {}", &id[..8]), 2), format!("{id}\n"));
     let unknown = world.sched(&["completions", "csh"]);
     assert_eq!(unknown.code, 2);
-    assert!(unknown.err.starts_with("sched: no shell `csh`; there are bash, "), "{}", unknown.err);
+    assert!(unknown.err.starts_with("sched: no shell `csh`; did you mean `zsh`?"), "{}", unknown.err);
 }
 
 #[test]

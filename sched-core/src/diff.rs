@@ -66,9 +66,15 @@ pub fn diff<'a>(stored: impl IntoIterator<Item = &'a ScheduleRow>, wanted: &[Sch
 }
 
 fn fields(before: Option<&ScheduleSpec>, after: Option<&ScheduleSpec>) -> Vec<FieldChange> {
-    let flat = |spec: Option<&ScheduleSpec>| {
+    let value = |spec: Option<&ScheduleSpec>| spec.and_then(|spec| serde_json::to_value(spec).ok());
+    changed_fields(value(before), value(after))
+}
+
+/// The fields in which two tables differ, by their paths with dots; its name is what a thing is known by, and no field.
+pub(crate) fn changed_fields(before: Option<Value>, after: Option<Value>) -> Vec<FieldChange> {
+    let flat = |value: Option<Value>| {
         let mut flat = BTreeMap::new();
-        if let Some(value) = spec.and_then(|spec| serde_json::to_value(spec).ok()) {
+        if let Some(value) = value {
             flatten(&mut flat, String::new(), value);
         }
         flat.remove("name");

@@ -285,7 +285,7 @@ impl ChannelPolicy {
 }
 
 /// Hours of the day in which a channel tells of nothing; what happens in them is told when they end.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Quiet {
     /// They begin at this time of day.

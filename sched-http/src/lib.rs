@@ -31,7 +31,7 @@ pub use auth::{DashboardKey, WeakKey};
 pub use health::{Health, StatusBody};
 pub use original::Alias;
 pub use serve::{Connections, serve, serve_local};
-pub use steer::{Reload, Reloaded};
+pub use steer::{Reload, ReloadOrder, Reloaded};
 
 /// No request body is longer.
 const BODY_LIMIT: usize = 1024 * 1024;

@@ -11,7 +11,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
 use chrono::{DateTime, Utc};
-use sched_core::{AuditReport, BackfillFire, BackfillOrder, Change, HistoryRow, NodeId};
+use sched_core::config::ChannelChange;
+use sched_core::{AuditReport, BackfillFire, BackfillOrder, Change, FieldChange, HistoryRow, NodeId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -38,9 +39,20 @@ pub(crate) fn routes() -> ApiRouter<AppState> {
         .api_route("/api/v1/nodes", get_with(nodes, says("The processes that share the store")))
 }
 
-/// Reads the configuration again for whoever asks (who, and which file they mean), and takes over what changed.
+/// Reads the configuration again for whoever asks, and takes over what changed.
 pub type Reload =
-    Arc<dyn Fn(String, Option<String>) -> Pin<Box<dyn Future<Output = Result<Reloaded, String>> + Send>> + Send + Sync>;
+    Arc<dyn Fn(ReloadOrder) -> Pin<Box<dyn Future<Output = Result<Reloaded, String>> + Send>> + Send + Sync>;
+
+/// What reading the configuration again is for.
+#[derive(Debug, Clone, Default)]
+pub struct ReloadOrder {
+    /// Who asks.
+    pub by: String,
+    /// The file that is meant.
+    pub file: Option<String>,
+    /// Only tell what would change.
+    pub dry_run: bool,
+}
 
 /// What reading the configuration again has changed.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -49,6 +61,12 @@ pub struct Reloaded {
     pub ok: bool,
     /// The schedules that changed.
     pub changes: Vec<Change>,
+    /// The channels that changed.
+    #[serde(default)]
+    pub channels: Vec<ChannelChange>,
+    /// The limits that changed: `engine.max_concurrent_runs` and `groups`.
+    #[serde(default)]
+    pub settings: Vec<FieldChange>,
     /// Settings that differ and need a restart.
     pub restart_needed: Vec<String>,
 }
@@ -58,6 +76,8 @@ pub struct Reloaded {
 struct ReloadBody {
     /// The configuration that is meant; refused when the scheduler runs with another.
     file: Option<String>,
+    /// Tell what would change, and change nothing.
+    dry_run: bool,
 }
 
 async fn reload(
@@ -65,12 +85,12 @@ async fn reload(
     Extension(Caller(by)): Extension<Caller>,
     body: Optional<ReloadBody>,
 ) -> Result<Json<Reloaded>, ApiError> {
-    let ReloadBody { file } = crate::api::optional(body)?;
+    let ReloadBody { file, dry_run } = crate::api::optional(body)?;
     let Some(reload) = state.reload() else {
         return Err(ApiError::not_found("this scheduler has no configuration file; its program decides"));
     };
     let refused = |message| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "config", message);
-    reload(by, file).await.map(Json).map_err(refused)
+    reload(ReloadOrder { by, file, dry_run }).await.map(Json).map_err(refused)
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

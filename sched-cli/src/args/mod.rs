@@ -1,5 +1,6 @@
 //! The command line, and nothing else.
 
+mod apply;
 mod import;
 mod instant;
 mod ops;
@@ -15,6 +16,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use clap_complete::engine::ArgValueCompleter;
 use sched_core::RunState;
 
+pub(crate) use apply::Apply;
 pub(crate) use import::Import;
 
 use crate::commands::shell;
@@ -77,7 +79,7 @@ pub(crate) enum Command {
     /// Tell what the configuration would add, change and remove
     Diff,
     /// Take the configuration over into the running scheduler
-    Apply,
+    Apply(Apply),
     /// Copy the store, as it is now, into a new file; the scheduler goes on
     Backup {
         /// The new file

@@ -1,12 +1,11 @@
 //! `sched backfill`: past fires, shown first and then run.
 
-use std::io::{BufRead as _, IsTerminal as _};
-
 use hyper::Method;
 use sched_core::{BackfillFire, ScheduleName};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::confirm::{agrees, can_ask};
 use crate::args::{Backfill, Global};
 use crate::compose::Setup;
 use crate::control::call;
@@ -38,17 +37,14 @@ pub(crate) fn backfill(global: &Global, words: &Backfill) -> Outcome {
         output::json(&ask(words.dry_run)?);
         return Ok(Exit::Done);
     }
-    let interactive = !words.yes && std::io::stdin().is_terminal();
+    let interactive = !words.yes && can_ask();
     if words.dry_run || interactive {
         let fires = read(ask(true)?)?;
         let running = show(&fires);
         if words.dry_run || running == 0 {
             return Ok(Exit::Done);
         }
-        output::note(&format!("run these {running} fires of {name}? [y/N]"));
-        let mut answer = String::new();
-        std::io::stdin().lock().read_line(&mut answer)?;
-        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+        if !agrees(&format!("run these {running} fires of {name}?"))? {
             return Err(Failure::failed("nothing was run"));
         }
     }

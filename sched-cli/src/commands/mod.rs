@@ -1,6 +1,7 @@
 //! One file a group of verbs: each parses its words, asks the core or the running scheduler, and prints.
 
 mod backfill;
+mod confirm;
 mod exec;
 mod explain;
 mod import;
@@ -13,12 +14,15 @@ mod logs;
 mod lookup;
 mod next;
 mod notify;
+mod plan;
 mod reconcile;
 pub(crate) mod shell;
 mod simulate;
 mod steer;
 mod store;
 mod trigger;
+
+pub(crate) use reconcile::schedule_changes;
 
 use crate::args::{Args, Command};
 use crate::daemon;
@@ -37,7 +41,7 @@ pub(crate) fn dispatch(args: Args) -> Outcome {
         Command::Status => daemon::status::status(global),
         Command::Reload => reconcile::reload(global),
         Command::Diff => reconcile::diff(global),
-        Command::Apply => reconcile::apply(global),
+        Command::Apply(words) => reconcile::apply(global, &words),
         Command::Backup { file } => store::backup(global, &file),
         Command::Restore { file } => store::restore(global, &file),
         Command::Backfill(words) => backfill::backfill(global, &words),

@@ -10,7 +10,7 @@ use sched_core::heartbeat::HeartbeatThread;
 use sched_core::process::close_inherited;
 use sched_core::sink::NdjsonLog;
 use sched_core::{AlertKind, Event, Handle, Recorded, RunState, Scheduler, SqliteStore, StartOptions, StoreLock};
-use sched_http::{AppState, Connections, Health, Reload, local_router, router, serve, serve_local};
+use sched_http::{AppState, Connections, Health, Reload, ReloadOrder, local_router, router, serve, serve_local};
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Runtime};
@@ -120,7 +120,7 @@ impl Signals {
                 _ = self.hup.recv() => {
                     log.reopen();
                     watched::tell_reloading();
-                    if let Err(message) = reload("signal".into(), None).await {
+                    if let Err(message) = reload(ReloadOrder { by: "signal".into(), ..ReloadOrder::default() }).await {
                         tracing::error!("the configuration was not taken over: {message}");
                     }
                     watched::tell_ready(listen);

@@ -24,7 +24,10 @@ fn names(world: &World) -> Vec<String> {
 fn a_changed_configuration_is_shown_then_taken_over_and_a_wrong_one_changes_nothing() {
     let world = World::with(&[schedule("same", "{ every = \"6h\" }"), schedule("old", "{ every = \"6h\" }")].concat());
     let shown = world.ok(&["diff"]).out;
-    assert!(shown.contains("+ same") && shown.ends_with("2 added, 0 changed, 0 removed\n"), "{shown}");
+    assert!(
+        shown.contains("+ schedule \"same\"") && shown.ends_with("Plan: 2 to add, 0 to change, 0 to remove.\n"),
+        "{shown}"
+    );
     world.ok(&["start"]);
     assert_eq!(world.ok(&["diff"]).out, "nothing changes\n");
     let pid = world.status()["pid"].clone();
@@ -35,9 +38,13 @@ fn a_changed_configuration_is_shown_then_taken_over_and_a_wrong_one_changes_noth
     );
     let diff = world.ok(&["diff"]).out;
     let told = "    trigger.every: \"6h\" -> \"3h\"";
-    assert!(diff.contains("+ new") && diff.contains(told) && diff.contains("- old"), "{diff}");
+    assert!(
+        diff.contains("+ schedule \"new\"") && diff.contains(told) && diff.contains("- schedule \"old\""),
+        "{diff}"
+    );
     assert_eq!(names(&world), ["old", "same"]);
-    assert_eq!(world.ok(&["apply"]).out, diff);
+    let done = diff.replace("Plan: 1 to add, 1 to change, 1 to remove.", "Done: 1 added, 1 changed, 1 removed.");
+    assert_eq!(world.ok(&["apply"]).out, done);
     assert_eq!(names(&world), ["same", "new"]);
     assert_eq!(world.status()["pid"], pid);
     assert_eq!(world.ok(&["reload"]).out, "nothing changes\n");
@@ -208,4 +215,55 @@ fn rows_that_someone_deleted_doubled_or_altered_are_found() {
     std::fs::write(world.path("data/sched.db"), torn).unwrap();
     let audit = world.sched(&["audit"]);
     assert_eq!(audit.code, 4, "{} {}", audit.out, audit.err);
+}
+
+#[test]
+fn channels_and_limits_are_part_of_the_plan_and_no_literal_is_shown() {
+    let channel = |name: &str, url: &str| {
+        format!("[[channel]]\nname = \"{name}\"\nkind = \"webhook\"\nparams = {{ url = \"{url}\" }}\n")
+    };
+    let before = [
+        "[groups]\nreports = 2\n",
+        &channel("ops", "https://127.0.0.1:9/s3cret"),
+        &channel("old", "env:OLD"),
+        &schedule("s", "{ every = \"6h\" }"),
+    ];
+    let world = World::with(&before.concat());
+    world.ok(&["start"]);
+    assert_eq!(world.ok(&["diff"]).out, "nothing changes\n");
+    let after = [
+        "[engine]\nmax_concurrent_runs = 8\n[groups]\nreports = 3\n",
+        &channel("ops", "https://127.0.0.1:9/0ther"),
+        &channel("new", "env:NEW"),
+        &schedule("s", "{ every = \"6h\" }"),
+    ];
+    config(&world, &after.concat());
+    let plan = "+ channel \"new\"
+    kind = \"webhook\"
+    params.url = \"env:NEW\"
+- channel \"old\"
+~ channel \"ops\"
+    params.url: \"(not shown)\" -> \"(not shown)\"
+~ engine.max_concurrent_runs: 64 -> 8
+~ groups.reports: 2 -> 3
+Plan: 1 to add, 3 to change, 1 to remove.
+";
+    assert_eq!(world.ok(&["diff"]).out, plan);
+    let lines = world.ok(&["diff", "--json"]).out;
+    assert_eq!(lines.lines().count(), 5);
+    assert!(!lines.contains("s3cret") && !lines.contains("0ther"), "{lines}");
+    assert!(lines.contains(r#"{"setting":"groups.reports","kind":"changed","from":2,"to":3}"#), "{lines}");
+    // Whoever only looks changes nothing.
+    assert_eq!(world.ok(&["diff"]).out, plan);
+
+    let done = world.ok(&["apply", "--json"]).json();
+    assert_eq!((&done["changes"], &done["channels"][2]["channel"]), (&json!([]), &json!("ops")), "{done}");
+    assert_eq!(done["settings"][1], json!({ "field": "groups.reports", "from": 2, "to": 3 }));
+    assert_eq!(world.ok(&["diff"]).out, "nothing changes\n");
+
+    // Of another configuration than the one it runs with, the schedules are compared.
+    std::fs::write(world.path("other.toml"), schedule("t", "{ every = \"6h\" }")).unwrap();
+    let other = world.ok(&["diff", "--config", "other.toml"]);
+    assert!(other.out.ends_with("Plan: 1 to add, 0 to change, 1 to remove.\n"), "{}", other.out);
+    assert!(other.err.starts_with("channels and limits are not compared: the scheduler runs with "), "{}", other.err);
 }

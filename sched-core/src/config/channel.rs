@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use toml::de::DeValue;
 
@@ -16,7 +16,7 @@ use crate::policy::duration_text;
 use crate::registry::{ParamError, Registry};
 
 /// A channel as it is written; what is left out is its kind's own.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChannelSpec {
     /// Its name.
@@ -30,17 +30,24 @@ pub struct ChannelSpec {
     #[serde(default)]
     pub on: Option<BTreeSet<NoticeKind>>,
     /// It waits so long for more to tell in the same message.
-    #[serde(default, deserialize_with = "some_duration")]
+    #[serde(default, serialize_with = "duration_or_null", deserialize_with = "some_duration")]
     pub group: Option<Duration>,
     /// It tells again so long after that a schedule goes on failing or missing fires.
-    #[serde(default, deserialize_with = "some_duration")]
+    #[serde(default, serialize_with = "duration_or_null", deserialize_with = "some_duration")]
     pub repeat: Option<Duration>,
     /// It gives a delivery up after so long.
-    #[serde(default, deserialize_with = "some_duration")]
+    #[serde(default, serialize_with = "duration_or_null", deserialize_with = "some_duration")]
     pub give_up: Option<Duration>,
     /// When it tells of nothing.
     #[serde(default)]
     pub quiet: Option<Quiet>,
+}
+
+fn duration_or_null<S: serde::Serializer>(span: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+    match span {
+        Some(span) => duration_text::serialize(span, to),
+        None => to.serialize_none(),
+    }
 }
 
 fn some_duration<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {

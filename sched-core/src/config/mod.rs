@@ -5,6 +5,7 @@
 
 mod channel;
 mod decode;
+mod diff;
 mod schedule;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use crate::sink::Rotation;
 use crate::spec::ScheduleSpec;
 pub use channel::ChannelSpec;
 use decode::{Faults, Reader};
+pub use diff::{ChannelChange, diff_channels, diff_limits};
 
 /// A validated configuration.
 #[derive(Debug, Clone, PartialEq)]

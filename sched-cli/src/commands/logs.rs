@@ -18,7 +18,7 @@ pub(super) const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 pub(crate) fn logs(global: &Global, run: &str, follow: bool) -> Outcome {
     let setup = Setup::find(global)?;
-    let run_id = lookup::run_id(run)?;
+    let run_id = lookup::run_id(&setup, run)?;
     let reader = reader(&setup)?;
     let mut printed = 0;
     loop {

@@ -21,6 +21,7 @@ mod simulate;
 mod steer;
 mod store;
 mod trigger;
+mod watch;
 
 pub(crate) use reconcile::schedule_changes;
 

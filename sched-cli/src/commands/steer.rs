@@ -23,7 +23,7 @@ pub(crate) fn resume(global: &Global, name: &str) -> Outcome {
 }
 
 pub(crate) fn cancel(global: &Global, run: &str) -> Outcome {
-    let run = run_id(run)?;
+    let run = run_id(&Setup::find(global)?, run)?;
     let path = format!("/api/v1/runs/{run}/cancel");
     let asked = post(global, &path, &json!({}), |_| format!("{run} is told to stop; `sched logs {run} -f` follows it"));
     asked.map_err(|failure| match ended(global, run) {
@@ -33,7 +33,7 @@ pub(crate) fn cancel(global: &Global, run: &str) -> Outcome {
 }
 
 pub(crate) fn retry(global: &Global, run: &str) -> Outcome {
-    let run = run_id(run)?;
+    let run = run_id(&Setup::find(global)?, run)?;
     let told = |answer: &Value| answer["run_id"].as_str().unwrap_or_default().to_owned();
     post(global, &format!("/api/v1/runs/{run}/retry"), &json!({}), told).map_err(|failure| named(global, run, failure))
 }

@@ -1,13 +1,13 @@
 //! `sched trigger`: runs a schedule now, in the running scheduler.
 
 use hyper::Method;
-use sched_core::{RunRecord, RunState};
+use sched_core::{RunId, RunState};
 use serde_json::{Map, Value, json};
 
-use super::logs::{BETWEEN_LOOKS, gained};
+use super::watch;
 use crate::args::{Global, Trigger};
 use crate::compose::Setup;
-use crate::control::call;
+use crate::control::{Events, call};
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 
@@ -29,35 +29,26 @@ pub(crate) fn trigger(global: &Global, words: &Trigger) -> Outcome {
     let data_dir = &setup.config.data_dir;
     let body = json!({ "params": params, "queue": words.queue, "idempotency_key": words.idempotency_key });
     let path = format!("/api/v1/schedules/{name}/trigger");
+    // From before the run begins, so that none of its progress is lost.
+    let events = words.wait.then(|| Events::open(data_dir)).transpose()?;
     let answer: Value = call(data_dir, Method::POST, &path, Some(&body), None)?;
-    let run_id = answer["run_id"].as_str().unwrap_or_default().to_owned();
-    if !words.wait {
+    let Some(mut events) = events else {
         if global.json {
             output::json(&answer);
         } else {
-            output::line(&run_id);
+            output::line(answer["run_id"].as_str().unwrap_or_default());
         }
         return Ok(Exit::Done);
-    }
-    let path = format!("/api/v1/runs/{run_id}");
-    let mut printed = 0;
-    let run = loop {
-        let run: RunRecord = call(data_dir, Method::GET, &path, None, None)?;
-        if !global.quiet && !global.json {
-            let gained = gained(&setup, run.run_id, printed)?;
-            gained.lines().for_each(output::note);
-            printed += gained.len();
-        }
-        if run.state.is_final() {
-            break run;
-        }
-        std::thread::sleep(BETWEEN_LOOKS);
     };
+    let run_id: RunId = serde_json::from_value(answer["run_id"].clone()).map_err(Failure::failed)?;
+    let run = watch::wait(global, &setup, &mut events, run_id)?;
     if global.json {
         output::json(&run);
     } else {
-        let note = run.error.as_ref().or(run.summary.as_ref()).map_or(String::new(), |note| format!(": {note}"));
-        output::line(&format!("{} {}{note}", run.run_id, run.state));
+        output::line(&watch::conclusion(&run));
+        if !global.quiet {
+            output::note(&watch::more(&run));
+        }
     }
     Ok(if run.state == RunState::Succeeded { Exit::Done } else { Exit::Failed })
 }

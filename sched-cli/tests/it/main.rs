@@ -23,4 +23,5 @@ mod snapshots;
 mod supervise;
 mod time;
 mod turns;
+mod waiting;
 mod world;

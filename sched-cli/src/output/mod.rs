@@ -1,11 +1,15 @@
 //! What commands print: data on standard output, everything else on standard error.
 
+mod table;
+
 use std::io::{IsTerminal as _, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use sched_core::RunState;
 use serde::Serialize;
+
+pub(crate) use table::{table, table_without};
 
 use crate::exit::Failure;
 
@@ -92,37 +96,15 @@ fn painted(cell: &str, width: usize) -> String {
 /// Prints what a look found: its state, coloured, what was looked at, and what to do about it.
 pub(crate) fn finding(state: &str, of: &str, found: &str, remedy: Option<&str>) {
     let colour = match state {
-        "ok" => "32",
-        "warn" => "33",
-        _ => "31",
+        "ok" => Colour::Good,
+        "warn" => Colour::Unusual,
+        _ => Colour::Bad,
     };
-    let (begin, end) =
-        if COLOUR.load(Ordering::Relaxed) { (format!("\x1b[{colour}m"), "\x1b[0m") } else { (String::new(), "") };
+    let state = coloured(&format!("{state:<4}"), colour);
     // What spans lines, as faults of a configuration, stays below its first.
     let found = found.replace('\n', "\n      ");
     let remedy = remedy.map_or(String::new(), |remedy| format!("; {remedy}"));
-    line(&format!("{begin}{state:<4}{end}  {of}: {found}{remedy}"));
-}
-
-/// Prints columns that line up.
-pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-        cells.chain([head[column].len()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let print = |cells: &mut dyn Iterator<Item = &str>| {
-        let mut text = String::new();
-        for (cell, width) in cells.zip(&widths) {
-            text.push_str(&painted(cell, *width));
-            text.push_str("  ");
-        }
-        line(text.trim_end());
-    };
-    print(&mut head.iter().copied());
-    for row in rows {
-        print(&mut row.iter().map(String::as_str));
-    }
+    line(&format!("{state}  {of}: {found}{remedy}"));
 }
 
 /// Prints a text in lines of a readable length, each with this much space before it.
@@ -146,6 +128,11 @@ pub(crate) fn wrapped(text: &str, indent: usize) {
 
 pub(crate) fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+/// Whether standard output is read by a person.
+pub(crate) fn is_for_people() -> bool {
+    std::io::stdout().is_terminal()
 }
 
 /// A time to the second, for people.

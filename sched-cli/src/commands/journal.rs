@@ -7,9 +7,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
+use sched_core::Reason;
 use serde_json::{Map, Value};
 
 use super::logs::BETWEEN_LOOKS;
+use super::lookup::shown_id;
 use crate::args::{Global, Logs};
 use crate::compose::Setup;
 use crate::exit::{Exit, Failure, Outcome};
@@ -181,9 +183,14 @@ fn shown(line: &Map<String, Value>) -> String {
     let rest = match text("event") {
         "run_queued" => queued(line),
         "run_started" => {
-            format!("attempt {}  {}", line.get("attempt").map(plain).unwrap_or_default(), text("run_id"))
+            format!("attempt {}  {}", line.get("attempt").map(plain).unwrap_or_default(), id(line, "run_id"))
         }
         "run_finished" => ended(line),
+        "fire_skipped" | "fires_missed" => not_run(line),
+        "progress" => {
+            let percent = line.get("percent").map(plain).unwrap_or_default();
+            format!("{percent} % {}  {}", text("text"), id(line, "run_id"))
+        }
         "startup" => others(line, &["ts", "event", "config"]),
         "alert" => format!("{}: {}", text("kind"), text("message")),
         "tick" => {
@@ -203,7 +210,7 @@ fn queued(line: &Map<String, Value>) -> String {
     let later = wanted.filter(|_| nominal.is_some() && wanted != nominal);
     let later = later.map_or(String::new(), |at| format!(", not before {at}"));
     let by = text("by").map_or(String::new(), |by| format!(" by {by}"));
-    format!("{}{by}{later}  {}", text("origin").unwrap_or_default(), text("run_id").unwrap_or_default())
+    format!("{}{by}{later}  {}", text("origin").unwrap_or_default(), id(line, "run_id"))
 }
 
 fn ended(line: &Map<String, Value>) -> String {
@@ -211,13 +218,28 @@ fn ended(line: &Map<String, Value>) -> String {
     let state = text("state").unwrap_or_default();
     let took = line.get("duration_ms").and_then(Value::as_u64).unwrap_or_default();
     let said = text("error").or(text("summary")).map_or(String::new(), |said| format!(": {said}"));
-    format!(
-        "{} in {}.{:03} s{said}  {}",
-        output::state(state),
-        took / 1000,
-        took % 1000,
-        text("run_id").unwrap_or_default()
-    )
+    format!("{} in {}.{:03} s{said}  {}", output::state(state), took / 1000, took % 1000, id(line, "run_id"))
+}
+
+/// Fires that got no run: how many, which, and why; those that follow for the same reason are told when they end.
+fn not_run(line: &Map<String, Value>) -> String {
+    let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or_default();
+    let at = |key: &str| output::short_time(text(key).parse().ok());
+    let which = match line.get("count").and_then(Value::as_u64) {
+        Some(1) | None => format!("of {}", at("until")),
+        Some(count) => format!("{count} from {} to {}", at("from"), at("until")),
+    };
+    let why =
+        text("reason").parse().map_or_else(|_| text("reason").to_owned(), |reason: Reason| reason.explain().into());
+    let blocker = id(line, "blocker");
+    let blocker = if blocker.is_empty() { blocker } else { format!(": run {blocker}") };
+    format!("{which}: {why}{blocker}")
+}
+
+/// A run's id, as it is shown.
+fn id(line: &Map<String, Value>, key: &str) -> String {
+    let text = line.get(key).and_then(Value::as_str).unwrap_or_default();
+    text.parse().map_or_else(|_| text.to_owned(), shown_id)
 }
 
 fn others(line: &Map<String, Value>, known: &[&str]) -> String {

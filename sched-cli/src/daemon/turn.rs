@@ -1,12 +1,13 @@
 //! The turns of commands that start and stop: each sees what the one before has left, and the one that was asked last has
 //! the last word. A queue of locked files, since waiters for one lock (flock(2)) come in no order.
 
-use std::fs::File;
-use std::io::ErrorKind;
+use std::fs::{File, TryLockError};
+use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use super::place::folder;
 use crate::exit::Failure;
+use crate::output;
 
 /// A command's turn. It ends with its value, and with the process.
 #[derive(Debug)]
@@ -20,25 +21,46 @@ impl Turn {
     pub(crate) fn take(data_dir: &Path) -> Result<Self, Failure> {
         let turns = data_dir.join("turns");
         folder(&turns)?;
-        let fault = |error: std::io::Error| Failure::failed(format!("{}: {error}", turns.display()));
-        let (path, held) = join(&turns).map_err(fault)?;
+        let fault = |place: &Path, error: Error| {
+            Failure::failed(format!("{}: {error}; what does not belong there is to be removed", place.display()))
+        };
+        let (path, held) = join(&turns).map_err(|error| fault(&turns, error))?;
         let turn = Self { path, _held: held };
+        let mut told = false;
         // Who is before is there no more when its file can be locked; who was before that one may be.
-        while let Some(before) = before(&turns, &turn.path).map_err(fault)? {
-            match File::open(&before) {
-                Ok(file) => file.lock_shared().map_err(fault)?,
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                Err(error) => return Err(fault(error)),
+        while let Some(before) = before(&turns, &turn.path).map_err(|error| fault(&turns, error))? {
+            let gone = |error: &Error| error.kind() == ErrorKind::NotFound;
+            match File::open(&before).and_then(|file| wait_for(&file, &mut told)) {
+                Err(error) if !gone(&error) => return Err(fault(&before, error)),
+                _ => {}
             }
-            forget(&before);
+            match std::fs::remove_file(&before) {
+                Err(error) if !gone(&error) => return Err(fault(&before, error)),
+                _ => {}
+            }
         }
         Ok(turn)
     }
 }
 
+/// Waits for the command that has locked this file, and says so once.
+fn wait_for(file: &File, told: &mut bool) -> std::io::Result<()> {
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {
+            if !std::mem::replace(told, true) {
+                output::note("another start, stop or restart of this scheduler is under way; waiting for it");
+            }
+            file.lock_shared()
+        }
+        Err(TryLockError::Error(error)) => Err(error),
+        Ok(()) => Ok(()),
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
-        forget(&self.path);
+        // Whoever waits for it may have done so first.
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
@@ -47,7 +69,7 @@ fn join(turns: &Path) -> std::io::Result<(PathBuf, File)> {
     let desk = File::options().write(true).create(true).truncate(false).open(turns.join("desk"))?;
     desk.lock()?;
     let last = tickets(turns)?.last().copied().unwrap_or(0);
-    let path = place(turns, last + 1);
+    let path = place(turns, last.checked_add(1).ok_or_else(|| Error::other("there is no number after its last file"))?);
     let file = File::create_new(&path)?;
     file.lock()?;
     Ok((path, file))
@@ -70,11 +92,6 @@ fn tickets(turns: &Path) -> std::io::Result<Vec<u64>> {
 fn before(turns: &Path, ours: &Path) -> std::io::Result<Option<PathBuf>> {
     let before = tickets(turns)?.into_iter().map(|ticket| place(turns, ticket)).take_while(|path| path != ours).last();
     Ok(before)
-}
-
-fn forget(path: &Path) {
-    // Whoever waits for it may have done so first.
-    let _ = std::fs::remove_file(path);
 }
 
 #[cfg(test)]

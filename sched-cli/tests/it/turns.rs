@@ -11,13 +11,20 @@ const AT_ONCE: usize = 30;
 const CONFIG: &str = "[[schedule]]\nname = \"often\"\njob = \"command\"\ntrigger = { every = \"1s\" }\n\
      params = { argv = [\"true\"] }\n";
 
-/// Whether a command has taken its place among the turns, or has had its turn already.
-fn is_in_the_queue(command: &mut Child) -> bool {
-    let files = std::fs::read_dir(format!("/proc/{}/fd", command.id())).into_iter().flatten().flatten();
-    let mut files = files.filter_map(|file| std::fs::read_link(file.path()).ok());
-    let is_place =
-        |path: &Path| path.parent().is_some_and(|folder| folder.ends_with("turns")) && !path.ends_with("desk");
-    files.any(|path| is_place(&path)) || command.try_wait().unwrap().is_some()
+/// Waits until a command has its place in the queue, a file with a number that it has open, or is over.
+fn wait_until_queued(command: &mut Child) {
+    let is_ticket = |file: &Path| {
+        let number = file.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit));
+        number && file.parent().is_some_and(|folder| folder.ends_with("data/turns"))
+    };
+    let files = format!("/proc/{}/fd", command.id());
+    while command.try_wait().unwrap().is_none() {
+        let files = std::fs::read_dir(&files).into_iter().flatten().flatten();
+        if files.filter_map(|file| std::fs::read_link(file.path()).ok()).any(|file| is_ticket(&file)) {
+            return;
+        }
+        std::thread::yield_now();
+    }
 }
 
 #[test]
@@ -37,17 +44,17 @@ fn of_many_starts_and_stops_at_once_the_last_one_asked_has_the_last_word_and_no_
     for round in 0..rounds {
         let mut last = "";
         let mut asked: Vec<(&str, Child)> = Vec::new();
-        for _ in 0..AT_ONCE {
+        for place in 0..AT_ONCE {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             // Stops are quick: most are, so that a round takes no minute.
             last = ["stop", "start", "stop", "restart", "stop", "stop"][(seed >> 33) as usize % 6];
+            // The last one is asked when all others are in the queue: so it is clear who is last.
+            if place + 1 == AT_ONCE {
+                asked.iter_mut().for_each(|(_, child)| wait_until_queued(child));
+            }
             let mut command = world.command(&[last]);
             let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             asked.push((last, child));
-            // So it is clear who was asked last.
-            while !is_in_the_queue(&mut asked.last_mut().unwrap().1) {
-                std::thread::yield_now();
-            }
         }
         for (verb, child) in &mut asked {
             assert!(child.wait().unwrap().success(), "round {round}: {verb}");

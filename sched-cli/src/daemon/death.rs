@@ -103,15 +103,15 @@ pub(crate) fn of(marker: &Marker, seen: Option<Death>, log_dir: &Path) -> Death 
     let traces = Traces {
         boot: origin::boot(),
         container: Container::here(),
-        seen: seen.filter(|death| death.pid == marker.pid),
+        seen,
         kernel: kernel_log().and_then(|log| kernel_word(&log, marker.pid, origin.begun)),
         killed_for_memory: counted
             .and_then(|(path, before)| Some(origin::killed_for_memory(path)?.saturating_sub(*before)))
             .unwrap_or(0),
         group_gone: counted.is_some_and(|(path, _)| !path.exists()),
         session_lives: origin.session.as_ref().is_some_and(origin::Session::lives),
-        last_line_at: tail(&log_dir.join("scheduler.log")).as_deref().and_then(last_time),
-        panic: tail(&log_dir.join("scheduler.out")).as_deref().and_then(last_panic),
+        last_line_at: tail(&log_dir.join("scheduler.log"), 0).as_deref().and_then(last_time),
+        panic: tail(&log_dir.join("scheduler.out"), 0).as_deref().and_then(last_panic),
     };
     judge(marker, &traces)
 }
@@ -227,10 +227,11 @@ fn kernel_word(log: &str, pid: u32, begun: Option<u64>) -> Option<Kernel> {
     word
 }
 
-fn tail(path: &Path) -> Option<String> {
+/// The end of a text that may be long, and nothing of what is before `begin`.
+pub(super) fn tail(path: &Path, begin: u64) -> Option<String> {
     let mut file = File::open(path).ok()?;
     let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL).max(begin))).ok()?;
     let mut bytes = Vec::new();
     file.take(TAIL).read_to_end(&mut bytes).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())

@@ -11,6 +11,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use sched_core::Clock;
 
 use super::marker::{Marker, Stopped};
+use crate::exit::Failure;
 
 /// The marker of this process.
 #[derive(Debug, Clone)]
@@ -21,8 +22,9 @@ pub(crate) struct Life {
 
 impl Life {
     /// From now on whoever looks sees that it stands.
-    pub(crate) fn begin(data_dir: &Path, marker: Marker) -> std::io::Result<Self> {
-        marker.write(data_dir)?;
+    pub(crate) fn begin(data_dir: &Path, marker: Marker) -> Result<Self, Failure> {
+        let place = data_dir.join("daemon.json");
+        marker.write(data_dir).map_err(|error| Failure::failed(format!("{}: {error}", place.display())))?;
         Ok(Self { data_dir: data_dir.into(), marker: Arc::new(Mutex::new(marker)) })
     }
 

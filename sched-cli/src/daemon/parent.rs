@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal as Sig, WaitOptions, WaitStatus, getpid, kill_process, wait};
 use sched_core::{Clock as _, Event, StoreLock, SystemClock};
 use tokio::net::UnixDatagram;
@@ -15,7 +16,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_unti
 use super::death::{self, Cause, Death};
 use super::marker::Marker;
 use super::origin::{Origin, Session};
-use super::place::{append_event, folder};
+use super::place::{Seat, append_event, folder};
 use super::supervisor::{Record, Restarts, lock_path};
 use super::watched::{self, Word};
 use crate::args::Global;
@@ -54,6 +55,8 @@ pub(crate) fn run(global: &Global, daemon: bool, supervise: Option<Duration>) ->
 
 struct Parent {
     setup: Setup,
+    /// The lock of a supervisor.
+    seat: Option<Seat>,
     daemon: bool,
     program: PathBuf,
     arguments: Vec<std::ffi::OsString>,
@@ -75,7 +78,7 @@ struct Engine {
     stands: bool,
     /// Looks since the last sign of life.
     silent: u32,
-    /// Its last word on how it is.
+    /// Why it ends, in its own words.
     word: Option<String>,
     killed_as_hung: bool,
 }
@@ -109,6 +112,7 @@ impl Parent {
             }
             None => None,
         };
+        let seat = lock.as_ref().map(|_| Seat::of(lock_path(data_dir))).transpose()?;
         let mut arguments = global.words();
         arguments.extend(["run".into(), "--below".into()]);
         if daemon {
@@ -133,6 +137,7 @@ impl Parent {
             // Where it is now: the file may be replaced by a newer one, which is then what is started.
             program: std::env::current_exe()?,
             setup,
+            seat,
             daemon,
             arguments,
             hung_after: supervise,
@@ -161,28 +166,33 @@ impl Parent {
             let next_start = self.next_start;
             tokio::select! {
                 biased;
-                word = watched::hear(&socket) => self.heard(word?),
-                _ = signals.child.recv() => {
-                    if let Some(ended) = self.reap() && let Some(outcome) = self.ended(&ended) {
-                        return outcome;
-                    }
-                }
                 _ = signals.term.recv() => if self.told_to_end(Sig::TERM) { return self.ended_idle() },
                 _ = signals.int.recv() => if self.told_to_end(Sig::INT) { return self.ended_idle() },
                 _ = signals.hup.recv() => self.pass_on(Sig::HUP),
+                _ = signals.child.recv() => {
+                    // Its last word has come before its end.
+                    watched::heard_by_now(&socket).for_each(|word| self.heard(word));
+                    if let Some(ended) = self.reap() && let Some(outcome) = self.ended(&ended).await {
+                        return outcome;
+                    }
+                }
                 () = next_look(&mut looks) => self.look(),
                 () = at(next_start), if next_start.is_some() => {
                     self.next_start = None;
                     self.record.next_start_at = None;
                     self.record.restarts += 1;
                     self.keep_record();
-                    self.start(&address)?;
+                    if let Err(error) = self.start(&address) && let Some(outcome) = self.not_started(&error) {
+                        return outcome;
+                    }
                 }
+                // Last, so that who sends many keeps this process from nothing.
+                word = watched::hear(&socket) => self.heard(word?),
             }
         }
     }
 
-    fn start(&mut self, address: &str) -> Result<(), Failure> {
+    fn start(&mut self, address: &str) -> std::io::Result<()> {
         let mut command = Command::new(&self.program);
         command.args(&self.arguments).stdin(Stdio::null()).arg0("sched");
         if self.record.restarts > 0 {
@@ -197,21 +207,23 @@ impl Parent {
         }
         let child = command.spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| Failure::failed("the engine's process has no id"))?;
+        let pid = pid.ok_or_else(|| std::io::Error::other("the engine's process has no id"))?;
         let begun = self.clock.now().mono;
         self.engine = Some(Engine { pid, begun, stands: false, silent: 0, word: None, killed_as_hung: false });
         Ok(())
     }
 
-    fn heard(&mut self, (sender, words): (i32, Vec<Word>)) {
+    fn heard(&mut self, (sender, text): (i32, String)) {
         let Some(engine) = self.engine.as_mut().filter(|engine| engine.pid.as_raw_nonzero().get() == sender) else {
             return;
         };
+        // Whoever watches this process is told the same.
+        watched::tell(&text);
         engine.silent = 0;
-        for word in words {
+        for word in watched::words(&text) {
             match word {
                 Word::Ready => engine.stands = true,
-                Word::Status(text) => engine.word = Some(text),
+                Word::Failure(text) => engine.word = Some(text),
                 Word::Alive => {}
             }
         }
@@ -219,10 +231,10 @@ impl Parent {
 
     /// Takes every process that has ended; gives the engine's end.
     fn reap(&self) -> Option<Ended> {
-        let engine = self.engine.as_ref()?.pid;
+        let engine = self.engine.as_ref().map(|engine| engine.pid);
         let mut ended = None;
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            if pid == engine {
+            if Some(pid) == engine {
                 ended = Some(Ended::from(status));
             }
         }
@@ -230,25 +242,50 @@ impl Parent {
     }
 
     /// The engine has ended: what this process ends with, unless the engine is started again.
-    fn ended(&mut self, ended: &Ended) -> Option<Outcome> {
+    async fn ended(&mut self, ended: &Ended) -> Option<Outcome> {
         let engine = self.engine.take()?;
         let again = self.hung_after.is_some() && !self.stopping && ended.code != Some(0);
         let first = self.record.restarts == 0 && !engine.stands;
-        if !again || first {
-            self.forget_record();
+        let homeless = match &self.seat {
+            Some(seat) => seat.is_lost().await,
+            None => false,
+        };
+        if !again || first || homeless {
+            if homeless {
+                let folder = self.setup.config.data_dir.display();
+                output::note(&format!("the data folder {folder} was taken away: the engine is not started again"));
+            } else {
+                self.forget_record();
+            }
             // It has said why itself.
             std::process::exit(ended.as_exit_code());
         }
         let death = self.death(&engine, ended);
         let own = !matches!(death.cause, Cause::OutOfMemory) && ended.signal != Some(Sig::KILL.as_raw())
             || engine.killed_as_hung;
+        self.record.last_death_at = Some(self.clock.now().utc);
+        self.record.last_death = Some(death.clone());
+        self.again(&death, engine.begun, own)
+    }
+
+    /// The engine could not be started again. A want of processes, memory or files passes; all else is tried a few times.
+    fn not_started(&mut self, error: &std::io::Error) -> Option<Outcome> {
+        let before = self.record.last_death.as_ref()?;
+        let message = format!("it could not be started again: {}: {error}", self.program.display());
+        let death = Death { cause: Cause::Failure, message, remedy: None, pid: before.pid };
+        let passes = [Errno::AGAIN, Errno::NOMEM, Errno::MFILE, Errno::NFILE, Errno::TXTBSY];
+        let own = !Errno::from_io_error(error).is_some_and(|error| passes.contains(&error));
+        self.again(&death, self.clock.now().mono, own)
+    }
+
+    /// Plans the next start after an end, or gives up.
+    fn again(&mut self, death: &Death, begun: Duration, own: bool) -> Option<Outcome> {
         let now = self.clock.now();
-        let wait = self.restarts.after(now.mono.saturating_sub(engine.begun), own);
-        (self.record.last_death, self.record.last_death_at) = (Some(death.clone()), Some(now.utc));
+        let wait = self.restarts.after(now.mono.saturating_sub(begun), own);
         let restart_in_ms = wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         let cause = death.cause.name().to_owned();
         self.log(Event::EngineDied { pid: death.pid, cause, message: death.message.clone(), restart_in_ms });
-        let Some(wait) = wait else { return Some(self.give_up(&death)) };
+        let Some(wait) = wait else { return Some(self.give_up(death)) };
         self.record.next_start_at = Some(now.utc + wait);
         self.next_start = Some(Instant::now() + wait);
         self.keep_record();
@@ -307,9 +344,10 @@ impl Parent {
         self.engine.is_none()
     }
 
-    /// It is told to end while there is no engine.
-    fn ended_idle(&self) -> Outcome {
-        self.forget_record();
+    /// It is told to end while there is no engine. What it saw of the last one stays known.
+    fn ended_idle(&mut self) -> Outcome {
+        self.record.next_start_at = None;
+        self.keep_record();
         Ok(Exit::Done)
     }
 

@@ -1,13 +1,18 @@
 //! The files by which processes know of each other. The lock decides; the rest is information.
 
-use std::fs::File;
-use std::io::Write as _;
+use std::fs::{File, Metadata};
+use std::io::{ErrorKind, Write as _};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sched_core::{Clock as _, Event, Recorded, StoreLock, SystemClock};
 
 use crate::exit::Failure;
+
+/// Whether the data folder is still there is looked at so often.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// The lock that makes a process the only scheduler on a data folder.
 pub(crate) fn lock_path(data_dir: &Path) -> PathBuf {
@@ -22,6 +27,40 @@ pub(crate) fn holder(data_dir: &Path) -> Option<u32> {
 /// Whether someone holds the data folder.
 pub(crate) fn is_held(data_dir: &Path) -> bool {
     StoreLock::is_held(&lock_path(data_dir))
+}
+
+/// A file as it was once, to see whether it is still that one.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    path: PathBuf,
+    file: (u64, u64),
+}
+
+impl Seat {
+    /// Of the lock of a data folder, by whoever holds it.
+    pub(crate) fn of(path: PathBuf) -> std::io::Result<Self> {
+        let file = identity(&std::fs::metadata(&path)?);
+        Ok(Self { path, file })
+    }
+
+    /// Whether the file was taken away, or another is in its place: the lock keeps nobody away any more.
+    pub(crate) async fn is_lost(&self) -> bool {
+        match tokio::fs::metadata(&self.path).await {
+            Ok(now) => identity(&now) != self.file,
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        }
+    }
+
+    /// Waits until it is.
+    pub(crate) async fn lost(&self) {
+        while !self.is_lost().await {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+    }
+}
+
+fn identity(meta: &Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
 }
 
 /// Makes a folder, with those above it.

@@ -19,9 +19,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::life::Life;
 use super::marker::{Marker, Stopped, stop_was_announced, write_whole};
 use super::origin::Origin;
-use super::place::{folder, lock_path, socket_in};
+use super::place::{Seat, folder, lock_path, socket_in};
 use super::reload::reloader;
-use super::supervisor::Record;
+use super::supervisor::{self, Record};
 use super::{death, parent, watched};
 use crate::args::{Global, Started, Watch};
 use crate::compose::{Setup, aliases};
@@ -138,6 +138,7 @@ async fn live(mut setup: Setup, origin: Origin, jobs: &Runtime, global: &Global,
     folder(&config.data_dir)?;
     folder(&config.log_dir)?;
     let lock = StoreLock::take(&lock_path(&config.data_dir))?;
+    let seat = Seat::of(lock_path(&config.data_dir))?;
     let before = Marker::read(&config.data_dir);
     Stopped::remove(&config.data_dir);
     stop_was_announced(&config.data_dir);
@@ -183,6 +184,9 @@ async fn live(mut setup: Setup, origin: Origin, jobs: &Runtime, global: &Global,
     if let Some(before) = before {
         tell_of_death(&handle, &before, &config.data_dir, &config.log_dir).await;
     }
+    if !StoreLock::is_held(&supervisor::lock_path(&config.data_dir)) {
+        Record::remove(&config.data_dir);
+    }
     let life = Life::begin(&config.data_dir, Marker::new(pid, started_at, listen.clone(), origin))?;
     let connections = Connections::default();
     let servers = [
@@ -202,6 +206,19 @@ async fn live(mut setup: Setup, origin: Origin, jobs: &Runtime, global: &Global,
 
     let signal = tokio::select! {
         signal = signals.ended(&log, &reload, &listen) => signal,
+        () = seat.lost() => {
+            let message = format!(
+                "the data folder {} was taken away or replaced while the scheduler ran; it ends, for another one may have \
+                 begun there",
+                config.data_dir.display()
+            );
+            let alert = Event::Alert { kind: AlertKind::Died, schedule: None, run_id: None, message: message.clone() };
+            handle.announce(alert);
+            scheduler.shutdown(config.shutdown_grace).await;
+            let ts = handle.clock().now().utc;
+            log.finish(Recorded { ts, event: Event::Cleanup { removed_pid: pid }, seq: None }).await;
+            return Err(Failure::new(Exit::Store, message));
+        }
         () = handle.died() => {
             let message = "the engine ended by a panic; this is a defect, please report it";
             life.failed(message);
@@ -259,7 +276,7 @@ async fn open_store(path: &Path, lock: StoreLock, daemon: bool) -> Result<Sqlite
 
 /// That the scheduler before this one ended without being told to, and why.
 async fn tell_of_death(handle: &Handle, before: &Marker, data_dir: &Path, log_dir: &Path) {
-    let seen = Record::read(data_dir).and_then(|record| record.last_death);
+    let seen = Record::seen_of(data_dir, before);
     let death = death::of(before, seen, log_dir);
     let message = format!("the scheduler before this one (pid {}) was not stopped: {}", death.pid, death.message);
     // A store that cannot be written says so by itself.

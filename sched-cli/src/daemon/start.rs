@@ -31,8 +31,10 @@ const SURVIVAL: Duration = Duration::from_secs(2);
 /// However slow the start was, the command ends by then.
 const ANSWER_WITHIN: Duration = Duration::from_millis(3900);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
-/// A killed process has ended within this.
-const LAST_BREATH: Duration = Duration::from_millis(1000);
+/// A scheduler that is well answers within this.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(1000);
+/// A scheduler that does not answer for so long hangs.
+const SILENCE: Duration = Duration::from_secs(2);
 /// Beyond its grace, a scheduler that shuts down has ended within this.
 const MARGIN: Duration = Duration::from_secs(3);
 /// So many of the last lines that a dead daemon printed are shown.
@@ -61,8 +63,14 @@ pub(crate) fn start(global: &Global, watch: Watch) -> Outcome {
 /// Starts it, when it is this command's turn.
 pub(crate) fn start_in(global: &Global, watch: Watch, setup: &Setup, _turn: &Turn) -> Outcome {
     let (data_dir, log_dir) = (&setup.config.data_dir, &setup.config.log_dir);
-    if let Some(pid) = living_holder(data_dir, setup.config.shutdown_grace + MARGIN) {
-        return Ok(already(global, data_dir, pid));
+    match look_at_holder(data_dir, setup.config.shutdown_grace + MARGIN) {
+        Holder::Nobody => {}
+        Holder::Lives(pid) => return Ok(already(global, watch, data_dir, pid)),
+        Holder::Silent(pid) => {
+            return Err(Failure::failed(format!(
+                "pid {pid} holds the data folder and does not answer; `sched restart` ends it and starts another"
+            )));
+        }
     }
     if let Some(record) = supervised(data_dir) {
         return Err(Failure::failed(format!(
@@ -73,10 +81,11 @@ pub(crate) fn start_in(global: &Global, watch: Watch, setup: &Setup, _turn: &Tur
     tell_last_end(setup);
     let clock = SystemClock::new();
     let begun = clock.now().mono;
-    let mut child = spawn(global, watch, log_dir)?;
-    let word = wait_for_word(&mut child, log_dir)?;
+    let (mut child, printed_before) = spawn(global, watch, log_dir)?;
+    let last_lines = || last_lines(log_dir, printed_before);
+    let word = wait_for_word(&mut child, last_lines)?;
     if !word.ready {
-        return refused(global, data_dir, &word);
+        return refused(global, watch, data_dir, &word);
     }
     let left = ANSWER_WITHIN.saturating_sub(clock.now().mono.saturating_sub(begun));
     // A start that was long took its time; whether it lives is looked at all the same.
@@ -90,7 +99,7 @@ pub(crate) fn start_in(global: &Global, watch: Watch, setup: &Setup, _turn: &Tur
         return Err(Failure::failed(format!(
             "the scheduler started and died{}{}",
             died.map_or_else(String::new, |status| format!(" ({})", how(status))),
-            last_lines(log_dir)
+            last_lines()
         )));
     }
     append_event(&setup.log_path(), Event::SupervisorStart { pid: word.pid })?;
@@ -112,7 +121,7 @@ pub(crate) fn start_in(global: &Global, watch: Watch, setup: &Setup, _turn: &Tur
 fn tell_last_end(setup: &Setup) {
     let (data_dir, log_dir) = (&setup.config.data_dir, &setup.config.log_dir);
     if let Some(marker) = Marker::read(data_dir) {
-        let seen = Record::read(data_dir).and_then(|record| record.last_death);
+        let seen = Record::seen_of(data_dir, &marker);
         let death = death::of(&marker, seen, log_dir);
         output::note(&format!("the last scheduler (pid {}) was not stopped: {}", death.pid, death.message));
         if let Some(remedy) = death.remedy {
@@ -131,21 +140,30 @@ pub(super) fn supervised(data_dir: &Path) -> Option<Record> {
     StoreLock::is_held(&supervisor::lock_path(data_dir)).then(|| Record::read(data_dir)).flatten()
 }
 
-/// The process that holds the data folder and goes on holding it. One that was killed holds it until its last thread
-/// has ended, and one that shuts down until it has: to call that running would leave nothing running.
-fn living_holder(data_dir: &Path, shutdown: Duration) -> Option<u32> {
-    let mut waited = Duration::ZERO;
+/// Who holds the data folder and goes on holding it.
+enum Holder {
+    Nobody,
+    Lives(u32),
+    Silent(u32),
+}
+
+/// Looks who holds the data folder. One that was killed holds it until its last thread has ended, and one that shuts down
+/// until it has: to call that running would leave nothing running.
+fn look_at_holder(data_dir: &Path, shutdown: Duration) -> Holder {
+    let clock = SystemClock::new();
+    let begun = clock.now().mono;
     loop {
-        let pid = holder(data_dir)?;
-        let stopping = Marker::read(data_dir).is_some_and(|marker| marker.pid == pid && marker.stopping);
-        let patience = if stopping { shutdown } else { LAST_BREATH };
-        let answer = call::<Value>(data_dir, Method::GET, "/api/v1/status", None, Some(LAST_BREATH));
-        let stays = answer.is_ok_and(|status| status["stopping"] != true);
-        if stays && !stopping || waited >= patience {
-            return Some(pid);
+        let Some(pid) = holder(data_dir) else { return Holder::Nobody };
+        let answer = call::<Value>(data_dir, Method::GET, "/api/v1/status", None, Some(ANSWERS_WITHIN));
+        let marked = Marker::read(data_dir).is_some_and(|marker| marker.pid == pid && marker.stopping);
+        let stopping = marked || answer.as_ref().is_ok_and(|status| status["stopping"] == true);
+        if answer.is_ok() && !stopping {
+            return Holder::Lives(pid);
+        }
+        if clock.now().mono.saturating_sub(begun) >= if stopping { shutdown } else { SILENCE } {
+            return Holder::Silent(pid);
         }
         std::thread::sleep(BETWEEN_LOOKS);
-        waited += BETWEEN_LOOKS;
     }
 }
 
@@ -166,17 +184,19 @@ fn how(status: ExitStatus) -> String {
     status.signal().map_or_else(|| status.to_string(), sched_core::process::signal_name)
 }
 
-/// What the daemon printed last, for who has to find out why it died.
-fn last_lines(log_dir: &Path) -> String {
+/// What the daemon printed last, for who has to find out why it died; nothing of those before it.
+fn last_lines(log_dir: &Path, printed_before: u64) -> String {
     let out = log_dir.join("scheduler.out");
-    let printed = std::fs::read(&out).unwrap_or_default();
-    let printed = String::from_utf8_lossy(&printed);
+    let printed = death::tail(&out, printed_before).unwrap_or_default();
     let lines: Vec<&str> = printed.lines().collect();
+    if lines.is_empty() {
+        return format!("; it has left no word in {}", out.display());
+    }
     let last = lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(|line| format!("\n  {line}"));
     format!("; the last lines of {}:{}", out.display(), last.collect::<String>())
 }
 
-fn already(global: &Global, data_dir: &Path, pid: u32) -> Exit {
+fn already(global: &Global, watch: Watch, data_dir: &Path, pid: u32) -> Exit {
     let supervised = supervised(data_dir).is_some();
     if global.json {
         let body = json!({ "ok": true, "running": true, "pid": pid, "already": true, "supervised": supervised });
@@ -184,25 +204,30 @@ fn already(global: &Global, data_dir: &Path, pid: u32) -> Exit {
     } else if !global.quiet {
         output::line(&format!("already running: pid {pid}{}", if supervised { ", supervised" } else { "" }));
     }
+    if watch.supervise && !supervised {
+        output::note("it has no supervisor; `sched restart --supervise` starts it anew with one");
+    }
     Exit::Done
 }
 
-fn spawn(global: &Global, watch: Watch, log_dir: &Path) -> Result<Child, Failure> {
+/// Starts the daemon; with the length of what was printed before it.
+fn spawn(global: &Global, watch: Watch, log_dir: &Path) -> Result<(Child, u64), Failure> {
     folder(log_dir)?;
     let out = log_dir.join("scheduler.out");
     let file = std::fs::OpenOptions::new().create(true).append(true).open(&out);
     let file = file.map_err(|error| Failure::failed(format!("{}: {error}", out.display())))?;
+    let printed_before = file.metadata()?.len();
     let mut command = Command::new(std::env::current_exe()?);
     command.args(global.words()).args(["run", "--daemon"]);
     if let Some(limit) = watch.limit() {
         command.args(["--supervise", "--hung-after", &humantime::format_duration(limit).to_string()]);
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
-    Ok(command.spawn()?)
+    Ok((command.spawn()?, printed_before))
 }
 
 /// Reads what the daemon says until it stands or gives up. One that says nothing in time is stopped.
-fn wait_for_word(child: &mut Child, log_dir: &Path) -> Result<Word, Failure> {
+fn wait_for_word(child: &mut Child, last_lines: impl Fn() -> String) -> Result<Word, Failure> {
     let lines = listen(child)?;
     loop {
         match lines.recv_timeout(READY_WITHIN) {
@@ -216,7 +241,7 @@ fn wait_for_word(child: &mut Child, log_dir: &Path) -> Result<Word, Failure> {
             }
             Err(RecvTimeoutError::Disconnected) => {
                 let status = child.wait()?;
-                let (how, last) = (how(status), last_lines(log_dir));
+                let (how, last) = (how(status), last_lines());
                 return Err(Failure::failed(format!("the scheduler died before it stood ({how}){last}")));
             }
             Err(RecvTimeoutError::Timeout) => {
@@ -255,11 +280,11 @@ fn end(child: &mut Child, signal: Signal) {
 }
 
 /// The daemon says why it does not stand. If another one holds the folder, that is what was wanted.
-fn refused(global: &Global, data_dir: &Path, word: &Word) -> Outcome {
+fn refused(global: &Global, watch: Watch, data_dir: &Path, word: &Word) -> Outcome {
     if word.exit == Exit::Store as u8
         && let Some(pid) = holder(data_dir)
     {
-        return Ok(already(global, data_dir, pid));
+        return Ok(already(global, watch, data_dir, pid));
     }
     let exit = match word.exit {
         2 => Exit::Usage,

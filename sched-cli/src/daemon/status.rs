@@ -14,7 +14,7 @@ use super::death::{self, Death, SESSION_REMEDY};
 use super::marker::{Marker, Stopped};
 use super::place::{holder, is_held, lock_path, socket_in};
 use super::start::supervised;
-use super::supervisor::Record;
+use super::supervisor::{Record, lost_supervisor};
 use crate::args::Global;
 use crate::compose::Setup;
 use crate::control::call;
@@ -30,6 +30,7 @@ pub(crate) fn status(global: &Global) -> Outcome {
     may_look(data_dir)?;
     let (mut body, exit) = look(data_dir, &setup.config.log_dir);
     body["supervisor"] = json!(supervised(data_dir));
+    body["lost_supervisor"] = json!(lost_supervisor(data_dir));
     if global.json {
         output::json(&body);
     } else if !global.quiet {
@@ -76,7 +77,7 @@ fn look(data_dir: &Path, log_dir: &Path) -> (Value, Exit) {
     }
     match marker {
         Some(marker) => {
-            let seen = Record::read(data_dir).and_then(|record| record.last_death);
+            let seen = Record::seen_of(data_dir, &marker);
             let death = death::of(&marker, seen, log_dir);
             let mut body = from_outside("unclean", Some(marker.pid));
             body["death"] = json!(death);
@@ -175,6 +176,9 @@ fn print_unclean(body: &Value) {
 }
 
 fn print_supervisor(body: &Value) {
+    if let Some(pid) = body["lost_supervisor"].as_u64() {
+        output::line(&format!("its supervisor (pid {pid}) is gone; `sched restart` starts it anew with one"));
+    }
     let Ok(Some(record)) = serde_json::from_value::<Option<Record>>(body["supervisor"].clone()) else { return };
     let mut text = format!("supervised by pid {}", record.pid);
     if record.restarts > 0 {

@@ -4,13 +4,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use sched_core::{Clock as _, StoreLock, SystemClock};
 use serde_json::json;
 
-use super::marker::announce_stop;
+use super::marker::{Marker, announce_stop};
 use super::peer::Peer;
 use super::place::{is_held, lock_path};
 use super::start::{start_in, supervised};
-use super::supervisor;
+use super::supervisor::{self, lost_supervisor};
 use super::turn::Turn;
 use crate::args::{Global, Watch};
 use crate::compose::Setup;
@@ -21,24 +22,35 @@ use crate::output;
 const MARGIN: Duration = Duration::from_secs(3);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
+/// What was stopped.
+struct End {
+    pid: u32,
+    /// It had to be killed: why.
+    killed: Option<String>,
+}
+
 pub(crate) fn stop(global: &Global) -> Outcome {
     let setup = Setup::find(global)?;
     let data_dir = &setup.config.data_dir;
     let turn = if data_dir.is_dir() { Some(Turn::take(data_dir)?) } else { None };
-    let stopped = match turn {
+    let end = match turn {
         Some(_) => stop_in(data_dir, setup.config.shutdown_grace)?,
         None => None,
     };
+    if let Some(End { pid, killed: Some(why) }) = end {
+        return Err(Failure::failed(format!("pid {pid}: {why}")));
+    }
+    let pid = end.map(|end| end.pid);
     if global.json {
-        output::json(&json!({ "ok": true, "running": false, "was_running": stopped.is_some(), "pid": stopped }));
+        output::json(&json!({ "ok": true, "running": false, "was_running": pid.is_some(), "pid": pid }));
     } else if !global.quiet {
-        output::line(&stopped.map_or_else(|| "not running".into(), |pid| format!("stopped: pid {pid}")));
+        output::line(&pid.map_or_else(|| "not running".into(), |pid| format!("stopped: pid {pid}")));
     }
     Ok(Exit::Done)
 }
 
-/// Stops what runs on the data folder; gives its process.
-fn stop_in(data_dir: &Path, grace: Duration) -> Result<Option<u32>, Failure> {
+/// Stops what runs on the data folder.
+fn stop_in(data_dir: &Path, grace: Duration) -> Result<Option<End>, Failure> {
     let (above, engine) = (supervisor::lock_path(data_dir), lock_path(data_dir));
     let supervisor = Peer::holding(&above)?;
     let holder = Peer::holding(&engine)?;
@@ -47,20 +59,40 @@ fn stop_in(data_dir: &Path, grace: Duration) -> Result<Option<u32>, Failure> {
     let pid = holder.as_ref().map_or(first.pid, |holder| holder.pid);
     announce_stop(data_dir);
     first.signal(Signal::TERM)?;
+    // Who stands still cannot end in order.
+    for peer in [&supervisor, &holder].into_iter().flatten() {
+        peer.signal(Signal::CONT)?;
+    }
     let patience = grace + MARGIN;
-    let mut waited = Duration::ZERO;
-    while is_held(data_dir) || sched_core::StoreLock::is_held(&above) {
-        if waited > patience {
-            for peer in [Peer::holding(&above)?, Peer::holding(&engine)?].into_iter().flatten() {
-                peer.signal(Signal::KILL)?;
-            }
-            let seconds = patience.as_secs();
-            return Err(Failure::failed(format!("pid {pid} did not stop within {seconds} s and was killed")));
+    if ended_within(data_dir, patience) {
+        return Ok(Some(End { pid, killed: None }));
+    }
+    let why = format!("it did not end within {} s of being told to, and was killed", patience.as_secs());
+    if let Some(marker) = Marker::read(data_dir).filter(|marker| marker.pid == pid)
+        && let Err(error) = (Marker { failure: Some(why.clone()), ..marker }).write(data_dir)
+    {
+        output::note(&format!("why it ended could not be written down: {error}"));
+    }
+    for peer in [Peer::holding(&above)?, Peer::holding(&engine)?].into_iter().flatten() {
+        peer.signal(Signal::KILL)?;
+    }
+    if ended_within(data_dir, MARGIN) {
+        return Ok(Some(End { pid, killed: Some(why) }));
+    }
+    Err(Failure::failed(format!("pid {pid} was killed and has not ended; it may wait for a disk that does not answer")))
+}
+
+/// Waits until nobody holds the data folder, neither a scheduler nor a supervisor.
+fn ended_within(data_dir: &Path, limit: Duration) -> bool {
+    let clock = SystemClock::new();
+    let begun = clock.now().mono;
+    while is_held(data_dir) || StoreLock::is_held(&supervisor::lock_path(data_dir)) {
+        if clock.now().mono.saturating_sub(begun) > limit {
+            return false;
         }
         std::thread::sleep(BETWEEN_LOOKS);
-        waited += BETWEEN_LOOKS;
     }
-    Ok(Some(pid))
+    true
 }
 
 pub(crate) fn restart(global: &Global, watch: Watch) -> Outcome {
@@ -70,7 +102,9 @@ pub(crate) fn restart(global: &Global, watch: Watch) -> Outcome {
     super::place::folder(data_dir)?;
     // Nobody else's stop or start comes between.
     let turn = Turn::take(data_dir)?;
-    let watch = Watch { supervise: watch.supervise || supervised(data_dir).is_some(), ..watch };
+    let had_supervisor = supervised(data_dir).is_some() || lost_supervisor(data_dir).is_some();
+    let watch = Watch { supervise: watch.supervise || had_supervisor, ..watch };
+    // The start tells of one that had to be killed.
     stop_in(data_dir, setup.config.shutdown_grace)?;
     start_in(global, watch, &setup, &turn)
 }

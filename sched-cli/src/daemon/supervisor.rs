@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sched_core::StoreLock;
 use serde::{Deserialize, Serialize};
 
 use super::death::Death;
-use super::marker::{read, write_whole};
+use super::marker::{Marker, read, write_whole};
+use super::place::is_held;
 
 /// The first wait; each further one is twice as long.
 const FIRST: Duration = Duration::from_millis(100);
@@ -23,6 +25,13 @@ const MOST_FAILURES: u32 = 5;
 /// The lock that makes a process the only supervisor on a data folder.
 pub(crate) fn lock_path(data_dir: &Path) -> PathBuf {
     data_dir.join("supervisor.lock")
+}
+
+/// Of a scheduler that runs: the supervisor that it had, which is gone without it.
+pub(crate) fn lost_supervisor(data_dir: &Path) -> Option<u32> {
+    let lost = is_held(data_dir) && !StoreLock::is_held(&lock_path(data_dir));
+    // An engine without a supervisor takes away what an earlier one left.
+    lost.then(|| Record::read(data_dir)).flatten().map(|record| record.pid)
 }
 
 /// What a supervisor has seen.
@@ -47,6 +56,12 @@ impl Record {
 
     pub(crate) fn read(data_dir: &Path) -> Option<Self> {
         read(&Self::path(data_dir))
+    }
+
+    /// The last death that was seen of this scheduler, or of one after it that came to nothing.
+    pub(crate) fn seen_of(data_dir: &Path, marker: &Marker) -> Option<Death> {
+        let record = Self::read(data_dir).filter(|record| record.last_death_at >= Some(marker.started_at))?;
+        record.last_death
     }
 
     pub(crate) fn remove(data_dir: &Path) {

@@ -16,6 +16,8 @@ use sched_http::Health;
 use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 
+/// A field of ours; others pass over it.
+const FAILURE: &str = "X_SCHED_FAILURE";
 const SOCKET: &str = "NOTIFY_SOCKET";
 const WATCHDOG: &str = "WATCHDOG_USEC";
 const WATCHDOG_PID: &str = "WATCHDOG_PID";
@@ -23,13 +25,18 @@ const WATCHDOG_PID: &str = "WATCHDOG_PID";
 const LONGEST: usize = 4096;
 /// Between two looks whether the engine is well there are at most so many.
 const MOST_BETWEEN: Duration = Duration::from_secs(10);
+/// And at least so many, however short the time is that whoever watches names.
+const LEAST_BETWEEN: Duration = Duration::from_millis(20);
+/// Whoever watches and does not listen must not hold up the engine.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What an engine tells of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Word {
     Ready,
     Alive,
-    Status(String),
+    /// It ends, and why.
+    Failure(String),
 }
 
 /// Tells whoever watches; with nobody there, nothing happens.
@@ -41,6 +48,7 @@ pub(crate) fn tell(message: &str) {
 
 fn send(place: &[u8], message: &str) -> std::io::Result<usize> {
     let socket = Datagram::unbound()?;
+    socket.set_write_timeout(Some(PATIENCE))?;
     match place.strip_prefix(b"@") {
         Some(name) => socket.send_to_addr(message.as_bytes(), &SocketAddr::from_abstract_name(name)?),
         None => {
@@ -71,7 +79,8 @@ pub(crate) fn tell_stopping() {
 
 /// Why it ends, in one line.
 pub(crate) fn tell_failure(message: &str) {
-    tell(&format!("STATUS={}\n", message.replace('\n', "; ")));
+    let line = message.replace('\n', "; ");
+    tell(&format!("STATUS={line}\n{FAILURE}={line}\n"));
 }
 
 /// That it is still busy with its start, and wants so much more time.
@@ -89,14 +98,20 @@ fn watchdog() -> Option<Duration> {
 /// Gives signs of life as long as the engine answers and its heartbeat beats, from a runtime that is neither's.
 pub(crate) async fn prove_life(handle: Handle, health: Arc<Health>) {
     let Some(limit) = watchdog() else { return };
-    let every = (limit / 4).min(MOST_BETWEEN);
+    let every = (limit / 4).clamp(LEAST_BETWEEN, MOST_BETWEEN);
     loop {
-        let answers = tokio::time::timeout(limit / 2, handle.status(0)).await.is_ok_and(|status| status.is_ok());
-        if answers && health.heartbeat_overdue(handle.clock().now().mono).is_none() {
+        let answer = tokio::time::timeout(limit / 2, handle.status(0)).await;
+        let well = answer.is_ok_and(|status| status.is_ok_and(|status| status.draining || beats(&handle, &health)));
+        if well {
             tell("WATCHDOG=1\n");
         }
         tokio::time::sleep(every).await;
     }
+}
+
+/// Its heart beats until it drains.
+fn beats(handle: &Handle, health: &Health) -> bool {
+    health.heartbeat_overdue(handle.clock().now().mono).is_none()
 }
 
 /// A place to hear an engine, and its address. Its name is in no file system; the kernel tells who speaks.
@@ -113,11 +128,15 @@ pub(crate) fn let_watch(command: &mut Command, address: &str, limit: Duration) {
     command.env(SOCKET, address).env(WATCHDOG, limit.as_micros().to_string()).env_remove(WATCHDOG_PID);
 }
 
-/// The next message, and the process that sent it. Whoever watches this process is told the same.
-pub(crate) async fn hear(socket: &UnixDatagram) -> std::io::Result<(i32, Vec<Word>)> {
-    let (sender, text) = socket.async_io(Interest::READABLE, || receive(socket)).await?;
-    tell(&text);
-    Ok((sender, words(&text)))
+/// The next message, and the process that sent it: any process may send one.
+pub(crate) async fn hear(socket: &UnixDatagram) -> std::io::Result<(i32, String)> {
+    socket.async_io(Interest::READABLE, || receive(socket)).await
+}
+
+/// What has come already, in its order.
+pub(crate) fn heard_by_now(socket: &UnixDatagram) -> impl Iterator<Item = (i32, String)> {
+    // The queue holds no more (net.unix.max_dgram_qlen), but may be filled as fast as it is read.
+    (0..1024).map_while(move |_| receive(socket).ok())
 }
 
 fn receive(socket: &UnixDatagram) -> std::io::Result<(i32, String)> {
@@ -132,10 +151,11 @@ fn receive(socket: &UnixDatagram) -> std::io::Result<(i32, String)> {
     Ok((sender.unwrap_or_default(), String::from_utf8_lossy(&bytes[..received.bytes]).into_owned()))
 }
 
-fn words(text: &str) -> Vec<Word> {
+/// What a message says.
+pub(crate) fn words(text: &str) -> Vec<Word> {
     let word = |line: &str| match line.split_once('=') {
         Some(("READY", "1")) => Word::Ready,
-        Some(("STATUS", status)) => Word::Status(status.to_owned()),
+        Some((FAILURE, message)) => Word::Failure(message.to_owned()),
         _ => Word::Alive,
     };
     text.lines().map(word).collect()

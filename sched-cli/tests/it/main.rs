@@ -12,6 +12,7 @@ mod frames;
 mod import;
 mod journal;
 mod matrix;
+mod meddling;
 mod notify;
 mod operations;
 mod packaging;

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use crate::world::{World, command_schedule};
 
-fn signal(pid: u64, signal: Signal) {
+pub(crate) fn signal(pid: u64, signal: Signal) {
     kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), signal).unwrap();
 }
 
 /// Waits for a state of the scheduler.
-fn status_until(world: &World, wanted: impl Fn(&Value) -> bool) -> Value {
+pub(crate) fn status_until(world: &World, wanted: impl Fn(&Value) -> bool) -> Value {
     loop {
         let status = world.status();
         if wanted(&status) {
@@ -24,11 +24,11 @@ fn status_until(world: &World, wanted: impl Fn(&Value) -> bool) -> Value {
 }
 
 /// Waits until another engine than this one answers.
-fn successor(world: &World, of: &Value) -> Value {
+pub(crate) fn successor(world: &World, of: &Value) -> Value {
     status_until(world, |status| status["running"] == true && status["pid"] != of["pid"])
 }
 
-fn lines(world: &World, event: &str) -> Vec<Value> {
+pub(crate) fn lines(world: &World, event: &str) -> Vec<Value> {
     world.log().into_iter().filter(|line| line["event"] == event).collect()
 }
 
@@ -144,7 +144,10 @@ fn a_supervisor_that_waits_to_start_the_engine_again_can_be_stopped() {
         status["supervisor"]["restarts"] == 3 && status["supervisor"]["next_start_at"].is_string()
     });
     world.ok(&["stop"]);
-    assert!(world.status()["supervisor"].is_null());
+    let status = world.status();
+    assert!(status["supervisor"].is_null());
+    let message = status["death"]["message"].as_str().unwrap();
+    assert!(message.contains("sched.toml:1:"), "what ended the last one stays known: {message}");
     assert_eq!(lines(&world, "supervisor_gave_up").len(), 0);
 }
 

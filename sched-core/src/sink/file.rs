@@ -99,7 +99,8 @@ impl LogFile {
 
     fn rotate_before(&mut self, more: u64, at: DateTime<Utc>) {
         let too_large = self.rotation.max_size.is_some_and(|most| self.length > 0 && self.length + more > most);
-        let of_another = self.period.is_some() && self.rotation.period(at) != self.period;
+        // A line that comes a little late is not worth a file, nor the next one after it.
+        let of_another = self.period.zip(self.rotation.period(at)).is_some_and(|(has, is)| has != is && has != is + 1);
         if !too_large && !of_another {
             return;
         }
@@ -112,6 +113,9 @@ impl LogFile {
 
     /// Moves the file away. Each step leaves all lines in some file, so that a crash between two loses none.
     fn rotate(&mut self) -> std::io::Result<()> {
+        if !self.path.exists() {
+            return self.reopen();
+        }
         let keep = self.rotation.keep.max(1);
         // From the oldest that is to move: up to the first free number, so that a gap stays no gap.
         let free = (1..keep).find(|number| !moved(&self.path, *number).exists()).unwrap_or(keep);
@@ -216,6 +220,34 @@ mod tests {
         write(&mut log, "2026-01-02T00:00:00Z");
         assert_eq!(read(&moved(&path, 1)).lines().count(), 2);
         assert_eq!(read(&path).lines().count(), 1);
+    }
+
+    #[test]
+    fn a_late_line_of_the_day_before_begins_no_file_and_a_clock_that_was_set_back_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let rotation = Rotation { every: Some(Duration::from_secs(86_400)), ..Rotation::default() };
+        let mut log = LogFile::open(&path, rotation).unwrap();
+        for time in ["2026-01-05T00:00:00Z", "2026-01-04T23:59:59Z", "2026-01-05T00:00:01Z"] {
+            log.append(b"line\n", at(time)).unwrap();
+        }
+        assert_eq!(names(folder.path()), ["log"]);
+        log.append(b"line\n", at("2026-01-02T00:00:00Z")).unwrap();
+        assert_eq!(names(folder.path()), ["log", "log.1"]);
+    }
+
+    #[test]
+    fn a_log_that_was_deleted_is_begun_anew_when_it_would_be_moved_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let rotation = Rotation { max_size: Some(8), ..Rotation::default() };
+        let mut log = LogFile::open(&path, rotation).unwrap();
+        std::fs::write(moved(&path, 1), "old\n").unwrap();
+        let now = at("2026-01-01T00:00:00Z");
+        log.append(b"deleted\n", now).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        log.append(b"new\n", now).unwrap();
+        assert_eq!((read(&path), read(&moved(&path, 1))), ("new\n".into(), "old\n".into()));
     }
 
     #[test]

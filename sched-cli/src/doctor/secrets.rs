@@ -1,6 +1,6 @@
 //! Secrets: whether each can be had, where from, and who else can read it. Never what it is.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use serde_json::Value;
@@ -23,6 +23,11 @@ pub(super) fn key(setup: &Setup) -> Vec<Check> {
             path.display().to_string()
         }
     };
+    let base = setup.file.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
+    if configured.and_then(|name| name.strip_prefix("file:")).is_some_and(|name| is_pipe(&base.join(name))) {
+        let remedy = "name a file: at each start and reload the key is read once more";
+        return vec![Check::warn("dashboard key", format!("{from} is a pipe; what is in it would be gone"), remedy)];
+    }
     let mut checks = vec![match setup.key() {
         Ok(_) => Check::ok("dashboard key", format!("from {from}, long enough")),
         Err(failure) => Check::bad(
@@ -31,7 +36,6 @@ pub(super) fn key(setup: &Setup) -> Vec<Check> {
             "name one that this user can read; `openssl rand -hex 32` makes a good one",
         ),
     }];
-    let base = setup.file.as_deref().and_then(Path::parent).unwrap_or(Path::new("."));
     match configured {
         Some(reference) if reference.starts_with("file:") => checks.extend(readers(reference, base)),
         // Who reads the configuration has the key.
@@ -96,6 +100,10 @@ fn resolves(reference: &str, base: &Path) -> Result<(), String> {
         false => Ok(()),
     };
     open().map_err(|error: std::io::Error| error.to_string())
+}
+
+fn is_pipe(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| meta.file_type().is_fifo())
 }
 
 fn readers(reference: &str, base: &Path) -> Option<Check> {

@@ -60,7 +60,7 @@ fn judge(starter: Starter) -> Check {
         Starter::NotEnabled => Check::warn(
             check,
             "there is a unit, and nothing enables it",
-            "systemctl enable --now it (--user for a user's)",
+            "`systemctl enable --now sched`, for a user's unit `systemctl --user enable --now sched`",
         ),
         Starter::Container => {
             Check::ok(check, "in a container: what started it starts it again, by its restart policy")

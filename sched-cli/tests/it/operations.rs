@@ -74,6 +74,15 @@ fn the_doctor_names_what_is_wrong_and_what_to_do() {
 }
 
 #[test]
+fn the_doctor_reads_no_key_from_a_pipe() {
+    let world = World::with("[http]\ndashboard_key = \"file:key\"\n");
+    assert!(Command::new("mkfifo").arg(world.path("key")).status().unwrap().success());
+    let told = world.ok(&["doctor"]).out;
+    assert!(told.contains("dashboard key: file:key is a pipe"), "{told}");
+    std::fs::remove_file(world.path("key")).unwrap();
+}
+
+#[test]
 fn the_doctor_goes_on_with_a_broken_configuration() {
     let world = World::with("data_dir = \"kept\"\ntimezone = 7\n");
     let ended = world.sched(&["doctor", "--json"]);

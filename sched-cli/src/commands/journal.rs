@@ -1,7 +1,7 @@
 //! `sched logs` without a run: what the whole scheduler has done, and with `--follow` what it does.
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -65,12 +65,14 @@ pub(crate) fn journal(global: &Global, words: &Logs) -> Outcome {
     if !words.follow {
         return Ok(Exit::Done);
     }
-    loop {
+    // Who reads may have had enough long before there is another line.
+    while output::is_read() {
         for text in follower.gained().map_err(fault)? {
             filter.read(&text).iter().for_each(print);
         }
         std::thread::sleep(BETWEEN_LOOKS);
     }
+    Ok(Exit::Done)
 }
 
 /// The last wanted lines of a log of this length, and of those moved away before it.
@@ -78,8 +80,7 @@ fn last_lines(log: &File, length: u64, path: &Path, filter: &Filter<'_>) -> std:
     let most = filter.words.lines;
     let mut lines = VecDeque::from(last_of(log, length, filter, most)?);
     let ours = log.metadata()?.ino();
-    let moved = (1..).map(|number| PathBuf::from(format!("{}.{number}", path.display())));
-    for file in moved.map_while(|path| File::open(path).ok()) {
+    for file in moved(path) {
         let meta = file.metadata()?;
         if lines.len() >= most {
             break;
@@ -91,6 +92,12 @@ fn last_lines(log: &File, length: u64, path: &Path, filter: &Filter<'_>) -> std:
         }
     }
     Ok(lines.into())
+}
+
+/// The logs that were moved away, the newest first.
+fn moved(path: &Path) -> impl Iterator<Item = File> {
+    let places = (1..).map(move |number| PathBuf::from(format!("{}.{number}", path.display())));
+    places.map_while(|path| File::open(path).ok())
 }
 
 /// The last wanted lines of one file. A long one is read from its end, as far as is needed.
@@ -155,24 +162,51 @@ impl Follower {
 
     fn gained(&mut self) -> std::io::Result<Vec<String>> {
         // Whether another file is in its place is looked at first: what the old one still gains is read below.
-        let replaced = match (&self.file, std::fs::metadata(&self.path)) {
-            (Some(file), Ok(now)) => file.metadata()?.ino() != now.ino(),
-            (None, Ok(_)) => true,
-            (_, Err(_)) => false,
-        };
-        if let Some(file) = &mut self.file {
+        let now = std::fs::metadata(&self.path).ok();
+        let ours = self.file.as_ref().map(File::metadata).transpose()?;
+        let replaced = now.is_some_and(|now| ours.as_ref().is_none_or(|ours| identity(ours) != identity(&now)));
+        if let (Some(file), Some(ours)) = (&mut self.file, &ours) {
+            // What was emptied begins anew.
+            if ours.len() < file.stream_position()? {
+                file.rewind()?;
+                self.half.clear();
+            }
             file.read_to_end(&mut self.half)?;
         }
-        if replaced {
-            self.file = File::open(&self.path).ok();
-            if let Some(file) = &mut self.file {
-                file.read_to_end(&mut self.half)?;
+        if replaced && let Ok(mut newest) = File::open(&self.path) {
+            if let Some(ours) = &ours {
+                for mut file in between(&self.path, ours, &newest.metadata()?) {
+                    file.read_to_end(&mut self.half)?;
+                }
             }
+            newest.read_to_end(&mut self.half)?;
+            self.file = Some(newest);
         }
         let whole = self.half.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let text: Vec<u8> = self.half.drain(..whole).collect();
         Ok(String::from_utf8_lossy(&text).lines().map(str::to_owned).collect())
     }
+}
+
+/// The logs that were begun after the one and moved away before the other, the oldest first. When the one itself is gone,
+/// it is not known which of them were read.
+fn between(path: &Path, one: &Metadata, other: &Metadata) -> Vec<File> {
+    let mut files = Vec::new();
+    for file in moved(path) {
+        match file.metadata().map(|meta| identity(&meta)) {
+            Ok(this) if this == identity(one) => {
+                files.reverse();
+                return files;
+            }
+            Ok(this) if this == identity(other) => files.clear(),
+            _ => files.push(file),
+        }
+    }
+    Vec::new()
+}
+
+fn identity(meta: &Metadata) -> (u64, u64) {
+    (meta.dev(), meta.ino())
 }
 
 /// A line for people: time, what happened, to which schedule, and the rest.

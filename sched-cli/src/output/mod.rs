@@ -6,6 +6,7 @@ use std::io::{IsTerminal as _, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use sched_core::RunState;
 use serde::Serialize;
 
@@ -21,6 +22,14 @@ pub(crate) fn line(text: &str) {
 /// A number of things: `1 schedule`, `2 schedules`.
 pub(crate) fn counted(count: usize, thing: &str) -> String {
     if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
+/// Whether somebody still reads what is printed: a pipe may have been closed (poll(2)).
+pub(crate) fn is_read() -> bool {
+    let out = std::io::stdout();
+    let mut look = [PollFd::new(&out, PollFlags::empty())];
+    let now = Timespec::default();
+    rustix::event::poll(&mut look, Some(&now)).is_err() || !look[0].revents().intersects(PollFlags::ERR)
 }
 
 /// Prints one object.

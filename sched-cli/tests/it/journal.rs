@@ -3,8 +3,10 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
+use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::supervise::signal;
 use crate::world::{World, command_schedule};
 
 /// Every line of the log, the oldest file first.
@@ -83,4 +85,29 @@ fn logs_without_a_run_prints_what_the_scheduler_did_over_all_files_filtered_and_
     let since = last["ts"].as_str().unwrap();
     assert_eq!(count(&["logs", "--since", since, "--json", "-n", "100"]), 1);
     assert_eq!(world.ok(&["logs", "--json", "-n", "1"]).json(), last);
+}
+
+#[test]
+fn what_is_followed_may_be_emptied_or_moved_on_several_times_and_ends_with_its_reader() {
+    let world = World::new();
+    let log =
+        |number: u32| world.path("logs").join(["scheduler.log", "scheduler.log.1", "scheduler.log.2"][number as usize]);
+    let line = |name: &str| format!("{{\"ts\":\"2026-01-01T00:00:00Z\",\"event\":\"{name}\"}}\n");
+    std::fs::create_dir(world.path("logs")).unwrap();
+    std::fs::write(log(0), line("a_long_first_line")).unwrap();
+    let mut follow = world.command(&["logs", "-f", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut followed = BufReader::new(follow.stdout.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<Value>(&followed.next().unwrap().unwrap()).unwrap()["event"].clone();
+    assert_eq!(next(), "a_long_first_line");
+    std::fs::write(log(0), line("emptied")).unwrap();
+    assert_eq!(next(), "emptied");
+    // As if it had not looked for a while.
+    signal(u64::from(follow.id()), Signal::STOP);
+    std::fs::rename(log(0), log(2)).unwrap();
+    std::fs::write(log(1), line("between")).unwrap();
+    std::fs::write(log(0), line("newest")).unwrap();
+    signal(u64::from(follow.id()), Signal::CONT);
+    assert_eq!([next(), next()], ["between", "newest"]);
+    drop(followed);
+    assert!(follow.wait().unwrap().success(), "nobody reads any more");
 }

@@ -57,6 +57,8 @@ pub(super) struct LogFile {
     file: File,
     rotation: Rotation,
     length: u64,
+    /// Up to where it could not be moved away: what comes after that counts.
+    stuck: u64,
     /// The period of its first line; none while it is empty.
     period: Option<i64>,
 }
@@ -66,7 +68,7 @@ impl LogFile {
         let file = open(path)?;
         let length = file.metadata()?.len();
         let period = first_time(path).and_then(|at| rotation.period(at));
-        Ok(Self { path: path.into(), file, rotation, length, period })
+        Ok(Self { path: path.into(), file, rotation, length, stuck: 0, period })
     }
 
     /// Opens the file that is at its place now.
@@ -98,7 +100,8 @@ impl LogFile {
     }
 
     fn rotate_before(&mut self, more: u64, at: DateTime<Utc>) {
-        let too_large = self.rotation.max_size.is_some_and(|most| self.length > 0 && self.length + more > most);
+        let counts = self.length.saturating_sub(self.stuck);
+        let too_large = self.rotation.max_size.is_some_and(|most| counts > 0 && counts + more > most);
         // A line that comes a little late is not worth a file, nor the next one after it.
         let of_another = self.period.zip(self.rotation.period(at)).is_some_and(|(has, is)| has != is && has != is + 1);
         if !too_large && !of_another {
@@ -106,7 +109,7 @@ impl LogFile {
         }
         if let Err(error) = self.rotate() {
             // It is tried again when as much has come again.
-            (self.length, self.period) = (0, None);
+            (self.stuck, self.period) = (self.length, None);
             tracing::error!(%error, path = %self.path.display(), "the log cannot be moved away; it goes on growing");
         }
     }
@@ -234,6 +237,23 @@ mod tests {
         assert_eq!(names(folder.path()), ["log"]);
         log.append(b"line\n", at("2026-01-02T00:00:00Z")).unwrap();
         assert_eq!(names(folder.path()), ["log", "log.1"]);
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_moved_away_is_tried_again_when_as_much_has_come_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        std::fs::create_dir(moved(&path, 1)).unwrap();
+        let mut log = LogFile::open(&path, Rotation { max_size: Some(8), every: None, keep: 1 }).unwrap();
+        let now = at("2026-01-01T00:00:00Z");
+        for line in ["one\n", "two\n", "three\n"] {
+            log.append(line.as_bytes(), now).unwrap();
+        }
+        std::fs::remove_dir(moved(&path, 1)).unwrap();
+        log.append(b"4\n", now).unwrap();
+        assert_eq!(names(folder.path()), ["log"], "only six bytes have come again");
+        log.append(b"five\n", now).unwrap();
+        assert_eq!((read(&path), read(&moved(&path, 1))), ("five\n".into(), "one\ntwo\nthree\n4\n".into()));
     }
 
     #[test]

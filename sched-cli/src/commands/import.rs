@@ -105,6 +105,11 @@ fn systemd(folder: &Path, tz: Option<Tz>) -> Result<Plan, Failure> {
                 continue;
             }
             let shown = file.display().to_string();
+            // A link to nothing, or to /dev/null: there is no such unit, says systemd too.
+            if !file.is_file() {
+                output::note(&format!("passed over: {shown} is no file"));
+                continue;
+            }
             let bytes = std::fs::read(&file).map_err(|error| fault(&file, &error))?;
             let key = if drop_ins { format!("{name}/{own}") } else { name.to_owned() };
             texts.insert(key, utf8(&shown, bytes)?);

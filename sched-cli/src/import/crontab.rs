@@ -72,7 +72,11 @@ impl Reader<'_> {
         if line.trim_end().is_empty() {
             self.plan.parts.push(Part::Gap);
         } else if let Some(comment) = line.strip_prefix('#') {
-            self.plan.comment(comment.trim());
+            let comment = comment.trim();
+            match secret_set_by(comment) {
+                Some(name) => self.plan.comment(format!("{name}=… was set in a comment; {SECRET}")),
+                None => self.plan.comment(comment),
+            }
         } else if let Some((name, value)) = assignment(line) {
             self.variable(number, name, value);
         } else if let Err((what, why)) = self.entry(number, line) {
@@ -130,8 +134,7 @@ impl Reader<'_> {
 
     fn entry(&mut self, number: usize, line: &str) -> Result<(), (String, String)> {
         // A variable with a quote that is not closed may hold a secret.
-        let secret = line.split_once('=').filter(|(name, _)| !name.trim().contains(' ') && is_secret(name));
-        let shown = || secret.map_or(line, |(name, _)| name).trim_end().to_owned();
+        let shown = || secret_set_by(line).unwrap_or(line).trim_end().to_owned();
         let refuse = |why: String| (shown(), why);
         let (line, unlogged) = match line.strip_prefix('-') {
             Some(rest) => (rest, true),
@@ -246,6 +249,12 @@ fn assignment(line: &str) -> Option<(&str, &str)> {
         None if rest.starts_with(['"', '\'']) => None,
         None => Some((name, rest)),
     }
+}
+
+/// The name of a secret that a line sets, or would set without a `#` before it or a fault in it.
+fn secret_set_by(line: &str) -> Option<&str> {
+    let name = line.split_once('=')?.0.trim();
+    (is_secret(name) && (name.starts_with(['"', '\'']) || !name.contains(char::is_whitespace))).then_some(name)
 }
 
 /// What stands in quotes at the begin, and what follows.

@@ -130,6 +130,9 @@ fn a_secret_is_referred_to_and_never_written() {
     let (text, left): (_, Vec<_>) = (plan.to_toml(), plan.left_out().map(|left| left.what.clone()).collect());
     assert!(!text.contains("hunter2") && text.contains("PGPASSWORD = \"env:PGPASSWORD\""), "{text}");
     assert_eq!(left, ["PGPASSWORD"]);
+    let odd = "# API_TOKEN=hunter2\n\"MY SECRET\"=hunter2\nTOKEN=\"hunter2\n0 * * * * x\n";
+    let text = of_crontab(odd, false).to_toml();
+    assert!(!text.contains("hunter2") && text.contains("# API_TOKEN=… was set in a comment"), "{text}");
     let plan = of_units("[Timer]\nOnCalendar=daily", "[Service]\nExecStart=/bin/a\nEnvironment=\"API_TOKEN=hunter2\"");
     assert!(!plan.to_toml().contains("hunter2"), "{}", plan.to_toml());
 }

@@ -2,9 +2,9 @@
 //! its original over a year.
 
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::world::{Ended, World};
 
@@ -127,6 +127,21 @@ fn a_crontab_comes_from_standard_input_too_and_nothing_is_dropped_silently() {
         assert!(ended.out.contains(&format!("# LEFT OUT {place}")), "{}", ended.out);
         assert!(ended.err.contains(&format!("left out: {place}")), "{}", ended.err);
     }
+}
+
+#[test]
+fn links_to_nothing_among_units_are_passed_over_as_systemd_does() {
+    let world = World::new();
+    std::fs::create_dir(world.path("units")).unwrap();
+    std::fs::write(world.path("units/a.timer"), "[Timer]\nOnCalendar=daily\n").unwrap();
+    std::fs::write(world.path("units/a.service"), "[Service]\nExecStart=/bin/true\n").unwrap();
+    for (name, to) in [("gone.service", "/nonexistent"), ("masked.timer", "/dev/null")] {
+        std::os::unix::fs::symlink(to, world.path("units").join(name)).unwrap();
+    }
+    assert!(Command::new("mkfifo").arg(world.path("units/pipe.service")).status().unwrap().success());
+    let ended = import(&world, &["systemd", "units", "--json"]);
+    assert_eq!((ended.code, &ended.json()["schedules"]), (0, &json!(["a"])), "{}", ended.err);
+    assert_eq!(ended.err.lines().filter(|line| line.starts_with("passed over: units/")).count(), 3, "{}", ended.err);
 }
 
 #[test]

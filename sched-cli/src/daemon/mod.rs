@@ -1,6 +1,7 @@
 //! The process: who holds the data folder, how it starts, runs, stops, and how it is and was from outside.
 
 mod death;
+mod engine;
 mod life;
 pub(crate) mod marker;
 mod origin;

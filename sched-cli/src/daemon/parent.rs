@@ -7,18 +7,19 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal as Sig, WaitOptions, WaitStatus, getpid, kill_process, wait};
+use rustix::process::{Pid, Signal as Sig, getpid, kill_process};
 use sched_core::{Clock as _, Event, StoreLock, SystemClock};
 use tokio::net::UnixDatagram;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_until};
 
 use super::death::{self, Cause, Death};
+use super::engine::{self, Ended, Engine};
 use super::marker::Marker;
 use super::origin::{Origin, Session};
 use super::place::{Seat, append_event, folder};
 use super::supervisor::{Record, Restarts, lock_path};
-use super::watched::{self, Word};
+use super::watched;
 use crate::args::Global;
 use crate::compose::Setup;
 use crate::exit::{Exit, Failure, Outcome};
@@ -68,25 +69,6 @@ struct Parent {
     engine: Option<Engine>,
     next_start: Option<Instant>,
     stopping: bool,
-}
-
-/// The engine's process, until it has been waited for: its id is nobody else's so long.
-struct Engine {
-    pid: Pid,
-    begun: Duration,
-    /// It has said that it stands.
-    stands: bool,
-    /// Looks since the last sign of life.
-    silent: u32,
-    /// Why it ends, in its own words.
-    word: Option<String>,
-    killed_as_hung: bool,
-}
-
-/// A process that has ended.
-struct Ended {
-    code: Option<i32>,
-    signal: Option<i32>,
 }
 
 struct Signals {
@@ -172,7 +154,7 @@ impl Parent {
                 _ = signals.child.recv() => {
                     // Its last word has come before its end.
                     watched::heard_by_now(&socket).for_each(|word| self.heard(word));
-                    if let Some(ended) = self.reap() && let Some(outcome) = self.ended(&ended).await {
+                    if let Some(ended) = engine::reap(self.engine.as_ref()) && let Some(outcome) = self.ended(&ended).await {
                         return outcome;
                     }
                 }
@@ -209,7 +191,7 @@ impl Parent {
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| std::io::Error::other("the engine's process has no id"))?;
         let begun = self.clock.now().mono;
-        self.engine = Some(Engine { pid, begun, stands: false, silent: 0, word: None, killed_as_hung: false });
+        self.engine = Some(Engine::begun(pid, begun));
         Ok(())
     }
 
@@ -219,26 +201,7 @@ impl Parent {
         };
         // Whoever watches this process is told the same.
         watched::tell(&text);
-        engine.silent = 0;
-        for word in watched::words(&text) {
-            match word {
-                Word::Ready => engine.stands = true,
-                Word::Failure(text) => engine.word = Some(text),
-                Word::Alive => {}
-            }
-        }
-    }
-
-    /// Takes every process that has ended; gives the engine's end.
-    fn reap(&self) -> Option<Ended> {
-        let engine = self.engine.as_ref().map(|engine| engine.pid);
-        let mut ended = None;
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            if Some(pid) == engine {
-                ended = Some(Ended::from(status));
-            }
-        }
-        ended
+        engine.said(&text);
     }
 
     /// The engine has ended: what this process ends with, unless the engine is started again.
@@ -377,19 +340,6 @@ impl Parent {
         if let Err(failure) = append_event(&self.setup.log_path(), event) {
             output::note(&failure.message);
         }
-    }
-}
-
-impl Ended {
-    /// As shells do: 128 and the number of the signal.
-    fn as_exit_code(&self) -> i32 {
-        self.code.or(self.signal.map(|signal| 128 + signal)).unwrap_or(1)
-    }
-}
-
-impl From<WaitStatus> for Ended {
-    fn from(status: WaitStatus) -> Self {
-        Self { code: status.exit_status(), signal: status.terminating_signal() }
     }
 }
 

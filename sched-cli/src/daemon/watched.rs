@@ -160,3 +160,16 @@ pub(crate) fn words(text: &str) -> Vec<Word> {
     };
     text.lines().map(word).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_it_is_and_why_it_ends_are_told_apart() {
+        assert_eq!(words("READY=1\nSTATUS=http://127.0.0.1:5000/\n"), [Word::Ready, Word::Alive]);
+        assert_eq!(words("WATCHDOG=1\n"), [Word::Alive]);
+        let last = "STATUS=the port is taken\nX_SCHED_FAILURE=the port is taken\n";
+        assert_eq!(words(last), [Word::Alive, Word::Failure("the port is taken".into())]);
+    }
+}

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{PidfdFlags, pidfd_open};
 use sched_core::Clock;
 
-use super::marker::{Marker, Stopped};
+use super::marker::{Marker, Note as _, Stopped};
 use crate::exit::Failure;
 
 /// The marker of this process.

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
@@ -45,43 +45,38 @@ pub(crate) struct Stopped {
     pub(crate) session: Option<String>,
 }
 
-impl Marker {
-    pub(crate) const fn new(pid: u32, started_at: DateTime<Utc>, http: String, origin: Origin) -> Self {
-        Self { pid, started_at, http, origin, stopping: false, session_ended_at: None, failure: None }
+/// A file of the data folder by which a process tells others of itself.
+pub(crate) trait Note: Serialize + DeserializeOwned {
+    /// Its name in the folder.
+    const FILE: &'static str;
+
+    /// Writes it whole in the place of the one before.
+    fn write(&self, data_dir: &Path) -> std::io::Result<()> {
+        write_whole(&data_dir.join(Self::FILE), &serde_json::to_string(self)?)
     }
 
-    fn path(data_dir: &Path) -> PathBuf {
-        data_dir.join("daemon.json")
+    /// What stands there; none when there is none, or what is there is none of ours.
+    fn read(data_dir: &Path) -> Option<Self> {
+        serde_json::from_str(&std::fs::read_to_string(data_dir.join(Self::FILE)).ok()?).ok()
     }
 
-    pub(crate) fn write(&self, data_dir: &Path) -> std::io::Result<()> {
-        write_whole(&Self::path(data_dir), &serde_json::to_string(self)?)
-    }
-
-    pub(crate) fn read(data_dir: &Path) -> Option<Self> {
-        read(&Self::path(data_dir))
-    }
-
-    pub(crate) fn remove(data_dir: &Path) {
-        forget(&Self::path(data_dir));
+    fn remove(data_dir: &Path) {
+        // What is gone is what is wanted.
+        let _ = std::fs::remove_file(data_dir.join(Self::FILE));
     }
 }
 
-impl Stopped {
-    fn path(data_dir: &Path) -> PathBuf {
-        data_dir.join("stopped.json")
-    }
+impl Note for Marker {
+    const FILE: &'static str = "daemon.json";
+}
 
-    pub(crate) fn write(&self, data_dir: &Path) -> std::io::Result<()> {
-        write_whole(&Self::path(data_dir), &serde_json::to_string(self)?)
-    }
+impl Note for Stopped {
+    const FILE: &'static str = "stopped.json";
+}
 
-    pub(crate) fn read(data_dir: &Path) -> Option<Self> {
-        read(&Self::path(data_dir))
-    }
-
-    pub(crate) fn remove(data_dir: &Path) {
-        forget(&Self::path(data_dir));
+impl Marker {
+    pub(crate) const fn new(pid: u32, started_at: DateTime<Utc>, http: String, origin: Origin) -> Self {
+        Self { pid, started_at, http, origin, stopping: false, session_ended_at: None, failure: None }
     }
 }
 
@@ -94,15 +89,6 @@ pub(crate) fn announce_stop(data_dir: &Path) {
 /// Whether `sched stop` has left word, which is then forgotten.
 pub(crate) fn stop_was_announced(data_dir: &Path) -> bool {
     std::fs::remove_file(data_dir.join("stop.asked")).is_ok()
-}
-
-pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
-    serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()
-}
-
-fn forget(path: &Path) {
-    // What is gone is what is wanted.
-    let _ = std::fs::remove_file(path);
 }
 
 /// Writes a file so that readers see all of it or nothing.

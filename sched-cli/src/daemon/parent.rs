@@ -15,7 +15,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at, sleep_unti
 
 use super::death::{self, Cause, Death};
 use super::engine::{self, Ended, Engine};
-use super::marker::Marker;
+use super::marker::{Marker, Note as _};
 use super::origin::{Origin, Session};
 use super::place::{Seat, append_event, folder};
 use super::supervisor::{Record, Restarts, lock_path};
@@ -109,6 +109,7 @@ impl Parent {
         let record = Record {
             pid,
             started_at,
+            hung_after_ms: u64::try_from(supervise.unwrap_or_default().as_millis()).unwrap_or(u64::MAX),
             restarts: 0,
             last_death: None,
             last_death_at: None,

@@ -17,7 +17,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::life::Life;
-use super::marker::{Marker, Stopped, stop_was_announced, write_whole};
+use super::marker::{Marker, Note as _, Stopped, stop_was_announced, write_whole};
 use super::origin::Origin;
 use super::place::{Seat, folder, lock_path, socket_in};
 use super::reload::reloader;

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::death::{self, SESSION_REMEDY};
-use super::marker::{Marker, Stopped};
+use super::marker::{Marker, Note as _, Stopped};
 use super::place::{append_event, folder, holder};
 use super::supervisor::{self, Record};
 use super::turn::Turn;

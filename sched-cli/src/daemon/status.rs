@@ -11,7 +11,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::death::{self, Death, SESSION_REMEDY};
-use super::marker::{Marker, Stopped};
+use super::marker::{Marker, Note as _, Stopped};
 use super::place::{holder, is_held, lock_path, socket_in};
 use super::start::supervised;
 use super::supervisor::{Record, lost_supervisor};

@@ -7,11 +7,11 @@ use rustix::process::Signal;
 use sched_core::{Clock as _, StoreLock, SystemClock};
 use serde_json::json;
 
-use super::marker::{Marker, announce_stop};
+use super::marker::{Marker, Note as _, announce_stop};
 use super::peer::Peer;
 use super::place::{is_held, lock_path};
-use super::start::{start_in, supervised};
-use super::supervisor::{self, lost_supervisor};
+use super::start::start_in;
+use super::supervisor::{self, as_before};
 use super::turn::Turn;
 use crate::args::{Global, Watch};
 use crate::compose::Setup;
@@ -102,8 +102,7 @@ pub(crate) fn restart(global: &Global, watch: Watch) -> Outcome {
     super::place::folder(data_dir)?;
     // Nobody else's stop or start comes between.
     let turn = Turn::take(data_dir)?;
-    let had_supervisor = supervised(data_dir).is_some() || lost_supervisor(data_dir).is_some();
-    let watch = Watch { supervise: watch.supervise || had_supervisor, ..watch };
+    let watch = if watch.supervise { watch } else { as_before(data_dir).unwrap_or(watch) };
     // The start tells of one that had to be killed.
     stop_in(data_dir, setup.config.shutdown_grace)?;
     start_in(global, watch, &setup, &turn)

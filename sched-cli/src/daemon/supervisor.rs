@@ -8,8 +8,9 @@ use sched_core::StoreLock;
 use serde::{Deserialize, Serialize};
 
 use super::death::Death;
-use super::marker::{Marker, read, write_whole};
+use super::marker::{Marker, Note};
 use super::place::is_held;
+use crate::args::Watch;
 
 /// The first wait; each further one is twice as long.
 const FIRST: Duration = Duration::from_millis(100);
@@ -34,11 +35,20 @@ pub(crate) fn lost_supervisor(data_dir: &Path) -> Option<u32> {
     lost.then(|| Record::read(data_dir)).flatten().map(|record| record.pid)
 }
 
+/// How a scheduler is supervised, or was by a supervisor that is gone without it; none for one that is not.
+pub(crate) fn as_before(data_dir: &Path) -> Option<Watch> {
+    let supervised = StoreLock::is_held(&lock_path(data_dir)) || lost_supervisor(data_dir).is_some();
+    let record = supervised.then(|| Record::read(data_dir)).flatten()?;
+    Some(Watch { supervise: true, hung_after: Duration::from_millis(record.hung_after_ms) })
+}
+
 /// What a supervisor has seen.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) pid: u32,
     pub(crate) started_at: DateTime<Utc>,
+    /// After so many milliseconds without a sign of life the engine counts as hung.
+    pub(crate) hung_after_ms: u64,
     /// How often it has started the engine again.
     pub(crate) restarts: u32,
     pub(crate) last_death: Option<Death>,
@@ -49,28 +59,15 @@ pub(crate) struct Record {
     pub(crate) gave_up: Option<String>,
 }
 
+impl Note for Record {
+    const FILE: &'static str = "supervisor.json";
+}
+
 impl Record {
-    fn path(data_dir: &Path) -> PathBuf {
-        data_dir.join("supervisor.json")
-    }
-
-    pub(crate) fn read(data_dir: &Path) -> Option<Self> {
-        read(&Self::path(data_dir))
-    }
-
     /// The last death that was seen of this scheduler, or of one after it that came to nothing.
     pub(crate) fn seen_of(data_dir: &Path, marker: &Marker) -> Option<Death> {
         let record = Self::read(data_dir).filter(|record| record.last_death_at >= Some(marker.started_at))?;
         record.last_death
-    }
-
-    pub(crate) fn remove(data_dir: &Path) {
-        // What is gone is what is wanted.
-        let _ = std::fs::remove_file(Self::path(data_dir));
-    }
-
-    pub(crate) fn write(&self, data_dir: &Path) -> std::io::Result<()> {
-        write_whole(&Self::path(data_dir), &serde_json::to_string(self)?)
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 
 use super::Check;
 use crate::compose::Setup;
-use crate::daemon::marker::Marker;
+use crate::daemon::marker::{Marker, Note as _};
 use crate::daemon::place::{is_held, socket_in};
 
 pub(super) fn checks(setup: &Setup) -> Vec<Check> {

@@ -80,6 +80,8 @@ fn an_engine_that_hangs_is_noticed_and_started_again() {
     signal(status["pid"].as_u64().unwrap(), Signal::STOP);
     let now = successor(&world, &status);
     assert_eq!(now["supervisor"]["last_death"]["cause"], "hung");
+    world.ok(&["restart"]);
+    assert_eq!(world.status()["supervisor"]["hung_after_ms"], 2000, "a restart changes nothing of how it is watched");
     assert_eq!(lines(&world, "engine_died")[0]["message"], "it gave no sign of life for 2 s and was killed");
 }
 

@@ -167,7 +167,7 @@ fn judge(marker: &Marker, traces: &Traces) -> Death {
 
 /// What keeps a scheduler alive where sessions take their processes along.
 pub(crate) const SESSION_REMEDY: &str = "let something else than a session run it: a systemd unit (`sched install`; with \
-     --user also `loginctl enable-linger`), in a container `sched run` as its program below tini or `docker run --init`, \
+     --user also `loginctl enable-linger`), in a container `sched run` as its program, \
      elsewhere the platform's own service";
 
 /// That the session which started it took it along.

@@ -36,7 +36,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_millis(1000);
 /// A scheduler that does not answer for so long hangs.
 const SILENCE: Duration = Duration::from_secs(2);
 /// Beyond its grace, a scheduler that shuts down has ended within this.
-const MARGIN: Duration = Duration::from_secs(3);
+pub(super) const MARGIN: Duration = Duration::from_secs(3);
 /// So many of the last lines that a dead daemon printed are shown.
 const LAST_LINES: usize = 5;
 

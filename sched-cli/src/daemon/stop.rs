@@ -10,7 +10,7 @@ use serde_json::json;
 use super::marker::{Marker, Note as _, announce_stop};
 use super::peer::Peer;
 use super::place::{is_held, lock_path};
-use super::start::start_in;
+use super::start::{MARGIN, start_in};
 use super::supervisor::{self, as_before};
 use super::turn::Turn;
 use crate::args::{Global, Watch};
@@ -18,8 +18,6 @@ use crate::compose::Setup;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 
-/// What a scheduler gets beyond its own grace before it is killed.
-const MARGIN: Duration = Duration::from_secs(3);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// What was stopped.

@@ -18,13 +18,14 @@ use crate::id::Seq;
 /// ```
 /// use sched_core::sink::Rotation;
 /// let weekly = Rotation { max_size: Some(64 << 20), every: Some(std::time::Duration::from_secs(7 * 86_400)), keep: 8 };
-/// assert!(weekly.is_set() && !Rotation::default().is_set());
+/// assert_eq!(Rotation { keep: 8, ..Rotation::default() }, Rotation { max_size: None, every: None, ..weekly });
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rotation {
     /// No file is larger, in bytes, unless a single line is.
     pub max_size: Option<u64>,
-    /// A file's lines are of one period of this length, counted from the Unix epoch: with a day, of one day in UTC.
+    /// A file's lines are of one period of this length, counted from the Unix epoch: with a day, of one day in UTC, but
+    /// for lines of the day before that come late.
     pub every: Option<Duration>,
     /// So many of those moved away are kept.
     pub keep: u32,
@@ -38,12 +39,6 @@ impl Default for Rotation {
 }
 
 impl Rotation {
-    /// Whether a file is ever moved away.
-    #[must_use]
-    pub const fn is_set(&self) -> bool {
-        self.max_size.is_some() || self.every.is_some()
-    }
-
     fn period(&self, at: DateTime<Utc>) -> Option<i64> {
         let every = i64::try_from(self.every?.as_secs()).ok().filter(|seconds| *seconds > 0)?;
         Some(at.timestamp().div_euclid(every))

@@ -66,6 +66,9 @@ pub(crate) enum Command {
         #[command(flatten)]
         started: Started,
     },
+    /// What systemd runs after an end, to tell its cause
+    #[command(hide = true)]
+    Ended,
     /// Start the scheduler in the background, and prove that it lives
     Start(Watch),
     /// Stop the scheduler: running jobs get shutdown.grace to end

@@ -48,6 +48,7 @@ pub(crate) fn dispatch(args: Args) -> Outcome {
         Command::Backfill(words) => backfill::backfill(global, &words),
         Command::Check => next::check(global),
         Command::Doctor => doctor::doctor(global),
+        Command::Ended => daemon::witness::write_down(global),
         Command::Install(words) => install::install(global, &words),
         Command::Next(words) => next::next(global, &words),
         Command::Explain(words) => explain::explain(global, &words),

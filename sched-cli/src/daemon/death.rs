@@ -134,14 +134,13 @@ fn judge(marker: &Marker, traces: &Traces) -> Death {
         let message = "the container was restarted, or this is another one".into();
         return death(Cause::ContainerRestart, message, Some("let the container run `sched run` as its program"));
     }
-    let memory = "give it or its neighbours more memory, or bound its jobs with `limits = { memory = … }`";
     if traces.kernel == Some(Kernel::OutOfMemory) {
-        return death(Cause::OutOfMemory, "the kernel killed it for want of memory".into(), Some(memory));
+        return death(Cause::OutOfMemory, "the kernel killed it for want of memory".into(), Some(MEMORY_REMEDY));
     }
     if let Some(seen) = &traces.seen {
         if seen.cause == Cause::Signal && traces.killed_for_memory > 0 {
             let message = format!("{}; its control group ran out of memory", seen.message);
-            return death(Cause::OutOfMemory, message, Some(memory));
+            return death(Cause::OutOfMemory, message, Some(MEMORY_REMEDY));
         }
         return seen.clone();
     }
@@ -156,7 +155,7 @@ fn judge(marker: &Marker, traces: &Traces) -> Death {
     }
     if traces.killed_for_memory > 0 {
         let message = "its control group ran out of memory while it ran, and the kernel killed processes in it".into();
-        return death(Cause::OutOfMemory, message, Some(memory));
+        return death(Cause::OutOfMemory, message, Some(MEMORY_REMEDY));
     }
     if let Some(message) = with_session(marker, traces) {
         return death(Cause::SessionEnd, message, Some(SESSION_REMEDY));
@@ -164,6 +163,10 @@ fn judge(marker: &Marker, traces: &Traces) -> Death {
     let remedy = "`sched start --supervise`, or a service, sees the end and restarts it";
     death(Cause::Unknown, "it was killed, and left no trace of by whom".into(), Some(remedy))
 }
+
+/// What helps who runs out of memory.
+pub(super) const MEMORY_REMEDY: &str =
+    "give it or its neighbours more memory, or bound its jobs with `limits = { memory = … }`";
 
 /// What keeps a scheduler alive where sessions take their processes along.
 pub(crate) const SESSION_REMEDY: &str = "let something else than a session run it: a systemd unit (`sched install`; with \

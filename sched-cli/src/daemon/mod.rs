@@ -3,6 +3,7 @@
 mod death;
 mod engine;
 mod life;
+mod log;
 pub(crate) mod marker;
 mod origin;
 mod parent;
@@ -16,3 +17,4 @@ pub(crate) mod stop;
 mod supervisor;
 mod turn;
 mod watched;
+pub(crate) mod witness;

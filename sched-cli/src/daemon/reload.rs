@@ -95,7 +95,7 @@ fn need_restart(before: &Config, now: &Config) -> Vec<String> {
         ("store.url", before.store != now.store),
         ("http.listen", before.listen != now.listen),
         ("http.dashboard_key", before.dashboard_key != now.dashboard_key),
-        ("log", before.log != now.log),
+        ("log", (before.log, before.log_to_stdout) != (now.log, now.log_to_stdout)),
         ("heartbeat.every", before.heartbeat != now.heartbeat),
         ("shutdown.grace", before.shutdown_grace != now.shutdown_grace),
     ];

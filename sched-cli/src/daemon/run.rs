@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use sched_core::heartbeat::HeartbeatThread;
 use sched_core::process::close_inherited;
-use sched_core::sink::NdjsonLog;
-use sched_core::{AlertKind, Event, Handle, Recorded, RunState, Scheduler, SqliteStore, StartOptions, StoreLock};
+use sched_core::{AlertKind, Event, Handle, RunState, Scheduler, SqliteStore, StartOptions, StoreLock};
 use sched_http::{AppState, Connections, Health, Reload, ReloadOrder, local_router, router, serve, serve_local};
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener};
@@ -17,12 +16,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::life::Life;
+use super::log::Log;
 use super::marker::{Marker, Note as _, Stopped, stop_was_announced, write_whole};
 use super::origin::Origin;
 use super::place::{Seat, folder, lock_path, socket_in};
 use super::reload::reloader;
 use super::supervisor::{self, Record};
-use super::{death, parent, watched};
+use super::{death, parent, watched, witness};
 use crate::args::{Global, Started, Watch};
 use crate::compose::{Setup, aliases};
 use crate::exit::{Exit, Failure, Outcome};
@@ -112,7 +112,7 @@ impl Signals {
     }
 
     /// The signal that ends the process; at each SIGHUP on the way the log is reopened and the configuration read.
-    async fn ended(&mut self, log: &NdjsonLog, reload: &Reload, listen: &str) -> i32 {
+    async fn ended(&mut self, log: &Log, reload: &Reload, listen: &str) -> i32 {
         loop {
             tokio::select! {
                 _ = self.term.recv() => return SignalKind::terminate().as_raw_value(),
@@ -164,7 +164,7 @@ async fn live(mut setup: Setup, origin: Origin, jobs: &Runtime, global: &Global,
     let scheduler = builder.start()?;
     let handle = scheduler.handle().clone();
     let started_at = handle.clock().now().utc;
-    let log = NdjsonLog::start(&setup.log_path(), config.log, &handle, &tokio::runtime::Handle::current())?;
+    let log = Log::start(&setup, started.daemon, &handle)?;
     let health = Health::new(handle.clock().now(), listen.clone()).with_heartbeat(config.heartbeat);
     let health = Arc::new(health);
     let pid = std::process::id();
@@ -215,8 +215,7 @@ async fn live(mut setup: Setup, origin: Origin, jobs: &Runtime, global: &Global,
             let alert = Event::Alert { kind: AlertKind::Died, schedule: None, run_id: None, message: message.clone() };
             handle.announce(alert);
             scheduler.shutdown(config.shutdown_grace).await;
-            let ts = handle.clock().now().utc;
-            log.finish(Recorded { ts, event: Event::Cleanup { removed_pid: pid }, seq: None }).await;
+            log.finish(handle.clock().now().utc).await;
             return Err(Failure::new(Exit::Store, message));
         }
         () = handle.died() => {
@@ -249,7 +248,7 @@ async fn live(mut setup: Setup, origin: Origin, jobs: &Runtime, global: &Global,
     let _ = std::fs::remove_file(&socket);
     let _ = std::fs::remove_file(&pid_file);
     let ts = handle.clock().now().utc;
-    log.finish(Recorded { ts, event: Event::Cleanup { removed_pid: pid }, seq: None }).await;
+    log.finish(ts).await;
     drop(session);
     life.ended(signal, asked, ts);
     Ok(Exit::Done)
@@ -276,7 +275,7 @@ async fn open_store(path: &Path, lock: StoreLock, daemon: bool) -> Result<Sqlite
 
 /// That the scheduler before this one ended without being told to, and why.
 async fn tell_of_death(handle: &Handle, before: &Marker, data_dir: &Path, log_dir: &Path) {
-    let seen = Record::seen_of(data_dir, before);
+    let seen = witness::seen(data_dir, before);
     let death = death::of(before, seen, log_dir);
     let message = format!("the scheduler before this one (pid {}) was not stopped: {}", death.pid, death.message);
     // A store that cannot be written says so by itself.

@@ -18,6 +18,7 @@ use super::marker::{Marker, Note as _, Stopped};
 use super::place::{append_event, folder, holder};
 use super::supervisor::{self, Record};
 use super::turn::Turn;
+use super::witness;
 use crate::args::{Global, Watch};
 use crate::compose::Setup;
 use crate::control::call;
@@ -121,7 +122,7 @@ pub(crate) fn start_in(global: &Global, watch: Watch, setup: &Setup, _turn: &Tur
 fn tell_last_end(setup: &Setup) {
     let (data_dir, log_dir) = (&setup.config.data_dir, &setup.config.log_dir);
     if let Some(marker) = Marker::read(data_dir) {
-        let seen = Record::seen_of(data_dir, &marker);
+        let seen = witness::seen(data_dir, &marker);
         let death = death::of(&marker, seen, log_dir);
         output::note(&format!("the last scheduler (pid {}) was not stopped: {}", death.pid, death.message));
         if let Some(remedy) = death.remedy {

@@ -15,6 +15,7 @@ use super::marker::{Marker, Note as _, Stopped};
 use super::place::{holder, is_held, lock_path, socket_in};
 use super::start::supervised;
 use super::supervisor::{Record, lost_supervisor};
+use super::witness;
 use crate::args::Global;
 use crate::compose::Setup;
 use crate::control::call;
@@ -77,7 +78,7 @@ fn look(data_dir: &Path, log_dir: &Path) -> (Value, Exit) {
     }
     match marker {
         Some(marker) => {
-            let seen = Record::seen_of(data_dir, &marker);
+            let seen = witness::seen(data_dir, &marker);
             let death = death::of(&marker, seen, log_dir);
             let mut body = from_outside("unclean", Some(marker.pid));
             body["death"] = json!(death);

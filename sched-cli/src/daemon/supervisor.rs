@@ -65,7 +65,7 @@ impl Note for Record {
 
 impl Record {
     /// The last death that was seen of this scheduler, or of one after it that came to nothing.
-    pub(crate) fn seen_of(data_dir: &Path, marker: &Marker) -> Option<Death> {
+    pub(super) fn seen_of(data_dir: &Path, marker: &Marker) -> Option<Death> {
         let record = Self::read(data_dir).filter(|record| record.last_death_at >= Some(marker.started_at))?;
         record.last_death
     }

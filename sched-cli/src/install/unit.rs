@@ -143,7 +143,11 @@ impl fmt::Display for Unit {
         writeln!(f, "{MARK}; `systemctl edit` keeps changes of your own apart from it.")?;
         writeln!(f, "[Unit]\nDescription=sched, a persistent job scheduler")?;
         if !self.of_user {
-            writeln!(f, "Wants=network-online.target\nAfter=network-online.target time-sync.target")?;
+            writeln!(
+                f,
+                "# Not network-online.target: without a network the jobs that need none would wait for minutes."
+            )?;
+            writeln!(f, "After=network.target time-sync.target")?;
         }
         for path in &self.writable {
             writeln!(f, "RequiresMountsFor={}", word(path))?;
@@ -153,6 +157,8 @@ impl fmt::Display for Unit {
         let config = self.config.as_deref().map(argument).map(|path| format!(" --config {path}")).unwrap_or_default();
         writeln!(f, "ExecStart={}{config} run", argument(&self.program))?;
         writeln!(f, "ExecReload=/bin/kill -HUP $MAINPID")?;
+        writeln!(f, "# After each end: `sched status` and the next start name its cause.")?;
+        writeln!(f, "ExecStopPost=-{}{config} ended", argument(&self.program))?;
         writeln!(f, "WorkingDirectory={}", whole(&self.folder))?;
         writeln!(
             f,

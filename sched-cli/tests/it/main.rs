@@ -22,6 +22,7 @@ mod reconcile;
 mod shell;
 mod snapshots;
 mod supervise;
+mod systemd;
 mod time;
 mod turns;
 mod waiting;

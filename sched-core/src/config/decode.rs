@@ -88,6 +88,15 @@ impl<'t> Reader<'t> {
         }
     }
 
+    /// Reads true or false.
+    pub(super) fn flag(&mut self, key: &str, target: &mut bool) {
+        let Some(place) = self.value(key) else { return };
+        match place.get_ref() {
+            DeValue::Boolean(value) => *target = *value,
+            _ => self.faults.add(place.span().start, format!("`{key}` is true or false, without quotes")),
+        }
+    }
+
     /// Reads a whole number from 1.
     pub(super) fn count(&mut self, key: &str, target: &mut usize) {
         let Some(place) = self.value(key) else { return };

@@ -37,6 +37,8 @@ pub struct Config {
     pub store: Option<PathBuf>,
     /// When the log is moved away and begun anew.
     pub log: Rotation,
+    /// `sched run` prints the log's lines too.
+    pub log_to_stdout: bool,
     /// Where HTTP listens.
     pub listen: SocketAddr,
     /// `env:NAME`, `file:PATH` or a literal.
@@ -65,6 +67,7 @@ impl Default for Config {
             log_dir: "logs".into(),
             store: None,
             log: Rotation::default(),
+            log_to_stdout: false,
             listen: SocketAddr::from(([127, 0, 0, 1], 5000)),
             dashboard_key: None,
             heartbeat: Duration::from_secs(60),
@@ -177,6 +180,7 @@ impl Config {
             let mut keep = self.log.keep as usize;
             log.count("keep", &mut keep);
             self.log.keep = u32::try_from(keep).unwrap_or(u32::MAX);
+            log.flag("stdout", &mut self.log_to_stdout);
             log.finish();
         }
         if let Some(mut http) = root.table("http") {
@@ -218,6 +222,7 @@ impl Config {
             "TIMEZONE",
             "DATA_DIR",
             "LOG_DIR",
+            "LOG__STDOUT",
             "STORE__URL",
             "HTTP__LISTEN",
             "HTTP__DASHBOARD_KEY",
@@ -237,6 +242,13 @@ impl Config {
                     self.log_dir = value.into();
                     Ok(())
                 }
+                "LOG__STDOUT" => match value.parse() {
+                    Ok(stdout) => {
+                        self.log_to_stdout = stdout;
+                        Ok(())
+                    }
+                    Err(_) => Err(format!("`{value}` is neither true nor false")),
+                },
                 "STORE__URL" => store_path(value).map(|path| self.store = path),
                 "HTTP__LISTEN" => listen(value).map(|at| self.listen = at),
                 "HTTP__DASHBOARD_KEY" => key(value).map(|key| self.dashboard_key = Some(key)),

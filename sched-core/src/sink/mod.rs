@@ -4,6 +4,7 @@
 //! twice around a crash is recognisable; none is left out. Must not know: the engine, SQL.
 
 mod file;
+mod stream;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 pub use self::file::Rotation;
 use self::file::{LogFile, last_seq, moved};
+pub use self::stream::NdjsonStream;
 use crate::drive::Handle;
 use crate::event::{Event, Recorded};
 use crate::id::Seq;
@@ -46,6 +48,7 @@ pub struct NdjsonLog {
     asked: Arc<Asked>,
     thread: std::thread::JoinHandle<()>,
     tail: tokio::task::JoinHandle<()>,
+    after: Seq,
 }
 
 impl NdjsonLog {
@@ -76,7 +79,13 @@ impl NdjsonLog {
                 }
             }
         });
-        Ok(Self { tasks, asked, thread, tail })
+        Ok(Self { tasks, asked, thread, tail, after })
+    }
+
+    /// The last committed event that earlier processes had written: what this one writes begins after it.
+    #[must_use]
+    pub const fn begins_after(&self) -> Seq {
+        self.after
     }
 
     /// Opens the file anew, after something else has renamed it.

@@ -23,6 +23,7 @@ struct Machine {
 
 impl Machine {
     /// Boots, with this configuration at its place; none where that cannot be, and why is told.
+    #[expect(clippy::print_stderr, reason = "a test that cannot run here says why")]
     fn boot(config: &str) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let config = format!("data_dir = \"/var/lib/sched/data\"\nlog_dir = \"/var/lib/sched/logs\"\n{config}");

@@ -17,6 +17,7 @@ use clap_complete::CompleteEnv;
 use crate::args::Args;
 use crate::commands::shell::ASKS;
 use crate::exit::Exit;
+use crate::output::Pager;
 
 fn main() -> std::process::ExitCode {
     sched_core::process::init();
@@ -33,8 +34,11 @@ fn main() -> std::process::ExitCode {
         }
     };
     let json = args.global.json;
-    output::choose_colour(args.global.no_color);
-    match commands::dispatch(args) {
+    output::look(args.global.no_color);
+    let pager = args.is_paged().then(Pager::begin).flatten();
+    let outcome = commands::dispatch(args);
+    drop(pager);
+    match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => {
             output::failure(&failure, json);

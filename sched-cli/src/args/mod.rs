@@ -37,6 +37,20 @@ pub(crate) struct Args {
     pub(crate) command: Command,
 }
 
+impl Args {
+    /// Whether what it prints may be longer than a screen, and is for people.
+    pub(crate) const fn is_paged(&self) -> bool {
+        let long = match &self.command {
+            Command::List | Command::Show { .. } | Command::Runs(_) | Command::Kinds { .. } | Command::Explain(_) => {
+                true
+            }
+            Command::Logs(words) => !words.follow,
+            _ => false,
+        };
+        long && !self.global.json && !self.global.no_pager
+    }
+}
+
 #[derive(Debug, Clone, ClapArgs)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Global {
@@ -55,6 +69,9 @@ pub(crate) struct Global {
     /// Print without colour
     #[arg(long, global = true)]
     pub(crate) no_color: bool,
+    /// Print what is long without a pager
+    #[arg(long, global = true)]
+    pub(crate) no_pager: bool,
 }
 
 #[derive(Debug, Subcommand)]

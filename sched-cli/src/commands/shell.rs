@@ -53,7 +53,7 @@ pub(crate) fn man(global: &Global, folder: Option<&Path>) -> Outcome {
 /// The store of the configuration that the environment names: a line that is being written has no flags yet.
 fn reader() -> Option<SqliteReader> {
     let config = std::env::var_os("SCHED_CONFIG").map(Into::into);
-    let global = Global { config, json: false, quiet: true, verbose: 0, no_color: true };
+    let global = Global { config, json: false, quiet: true, verbose: 0, no_color: true, no_pager: true };
     SqliteReader::open(Setup::find(&global).ok()?.store_path()).ok()
 }
 

@@ -1,15 +1,17 @@
 //! What commands print: data on standard output, everything else on standard error.
 
+mod pager;
 mod table;
 
 use std::io::{IsTerminal as _, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use sched_core::RunState;
 use serde::Serialize;
 
+pub(crate) use pager::Pager;
 pub(crate) use table::{table, table_without};
 
 use crate::exit::Failure;
@@ -40,8 +42,11 @@ pub(crate) fn json(value: &impl Serialize) {
     }
 }
 
-/// Prints a remark on standard error.
+/// Prints a remark on standard error; below a pager in the place where the reader looks.
 pub(crate) fn note(text: &str) {
+    if pager::is_open() {
+        return line(text);
+    }
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
@@ -53,12 +58,31 @@ pub(crate) fn failure(failure: &Failure, as_json: bool) {
     note(&format!("sched: {}", failure.message));
 }
 
-static COLOUR: AtomicBool = AtomicBool::new(false);
+/// What standard output was when the program began, for a pager may come between.
+#[derive(Debug, Default)]
+struct Screen {
+    coloured: bool,
+    /// A person reads it.
+    terminal: bool,
+    width: Option<usize>,
+}
 
-/// Whether states are coloured: on a terminal, unless `--no-color` or `NO_COLOR` (no-color.org) says otherwise.
-pub(crate) fn choose_colour(no_color: bool) {
+static SCREEN: OnceLock<Screen> = OnceLock::new();
+
+fn screen() -> &'static Screen {
+    SCREEN.get_or_init(Screen::default)
+}
+
+/// Looks where it prints to. States are coloured on a terminal, unless `--no-color` or `NO_COLOR` (no-color.org) says
+/// otherwise.
+pub(crate) fn look(no_color: bool) {
     let forbidden = no_color || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    COLOUR.store(!forbidden && std::io::stdout().is_terminal(), Ordering::Relaxed);
+    let out = std::io::stdout();
+    let terminal = out.is_terminal();
+    let size = terminal.then(|| terminal_size::terminal_size_of(out)).flatten();
+    let width = size.map(|(width, _)| usize::from(width.0));
+    // Called once, at the begin.
+    let _ = SCREEN.set(Screen { coloured: terminal && !forbidden, terminal, width });
 }
 
 /// What a colour says.
@@ -82,7 +106,7 @@ pub(crate) fn coloured(text: &str, colour: Colour) -> String {
         Colour::Faint => "2",
         Colour::Plain => return text.to_owned(),
     };
-    if COLOUR.load(Ordering::Relaxed) { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    if screen().coloured { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
 /// The state of a run in its colour; any other text as it is.
@@ -141,7 +165,7 @@ pub(crate) fn time(at: DateTime<Utc>) -> String {
 
 /// Whether standard output is read by a person.
 pub(crate) fn is_for_people() -> bool {
-    std::io::stdout().is_terminal()
+    screen().terminal
 }
 
 /// A time to the second, for people.

@@ -1,8 +1,6 @@
 //! Columns that line up. On a terminal a row is one line: what does not fit is left out or cut; in a pipe all is there.
 
-use std::io::IsTerminal as _;
-
-use super::{line, painted};
+use super::{line, painted, screen};
 
 /// What the last column keeps, so that it still says something.
 const LEAST: usize = 12;
@@ -15,16 +13,9 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
 
 /// Prints columns that line up; on a terminal that is too narrow without these columns, the first of them first.
 pub(crate) fn table_without(head: &[&str], rows: &[Vec<String>], spared: &[usize]) {
-    let width = width();
-    for text in laid_out(head, rows, spared, width) {
+    for text in laid_out(head, rows, spared, screen().width) {
         line(&text);
     }
-}
-
-/// How wide the terminal is that is written to, if it is one.
-fn width() -> Option<usize> {
-    let stdout = std::io::stdout();
-    stdout.is_terminal().then(|| terminal_size::terminal_size_of(stdout))?.map(|(width, _)| usize::from(width.0))
 }
 
 fn laid_out(head: &[&str], rows: &[Vec<String>], spared: &[usize], width: Option<usize>) -> Vec<String> {

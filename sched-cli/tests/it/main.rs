@@ -23,6 +23,7 @@ mod shell;
 mod snapshots;
 mod supervise;
 mod systemd;
+mod terminal;
 mod time;
 mod turns;
 mod waiting;

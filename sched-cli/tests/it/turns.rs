@@ -78,3 +78,33 @@ fn of_many_starts_and_stops_at_once_the_last_one_asked_has_the_last_word_and_no_
     assert_eq!(alive, None);
     world.ok(&["audit"]);
 }
+
+#[test]
+fn a_restart_hands_over_without_a_missed_fire() {
+    let often = "[[schedule]]\nname = \"often\"\njob = \"command\"\ntrigger = { every = \"1s\" }\n\
+         params = { argv = [\"true\"] }\nmisfire = { policy = \"all\" }\noverlap = \"queue_all\"\n";
+    let world = World::with(often);
+    world.ok(&["start"]);
+    for _ in 0..3 {
+        let pid = world.status()["pid"].clone();
+        world.ok(&["restart"]);
+        assert_ne!(world.status()["pid"], pid);
+        // The one that took over has run some as well.
+        let since = world.log().len();
+        while world.log()[since..].iter().filter(|line| line["event"] == "run_finished").count() < 2 {
+            std::thread::yield_now();
+        }
+    }
+    world.ok(&["stop"]);
+    let runs = world.ok(&["runs", "--json", "--limit", "1000"]);
+    let runs: Vec<serde_json::Value> = runs.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let second = |run: &serde_json::Value| {
+        let at: chrono::DateTime<chrono::Utc> = run["nominal_at"].as_str().unwrap().parse().unwrap();
+        at.timestamp()
+    };
+    // Newest first; the newest may have come due as the last one was told to stop.
+    let done: Vec<_> = runs.iter().skip_while(|run| run["state"] == "queued").collect();
+    assert!(done.iter().all(|run| run["state"] == "succeeded" && run["attempt"] == 1), "{runs:#?}");
+    assert!(done.windows(2).all(|pair| second(pair[0]) == second(pair[1]) + 1), "{runs:#?}");
+    world.ok(&["audit"]);
+}

@@ -136,7 +136,7 @@ impl Parent {
 
     async fn live(mut self) -> Outcome {
         let mut signals = Signals::new()?;
-        let (socket, address) = watched::listen()?;
+        let (socket, address) = watched::listen(self.seat.is_some().then_some(&self.setup.config.data_dir))?;
         let socket = UnixDatagram::from_std(socket)?;
         let mut looks = self.hung_after.map(looks);
         self.keep_record();
@@ -334,6 +334,7 @@ impl Parent {
     fn forget_record(&self) {
         if self.hung_after.is_some() {
             Record::remove(&self.setup.config.data_dir);
+            watched::forget(&self.setup.config.data_dir);
         }
     }
 

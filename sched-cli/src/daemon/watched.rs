@@ -4,7 +4,9 @@
 use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram as Datagram};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,8 @@ use tokio::net::UnixDatagram;
 
 /// A field of ours; others pass over it.
 const FAILURE: &str = "X_SCHED_FAILURE";
+/// Its place in a data folder.
+const FILE: &str = "watch.sock";
 const SOCKET: &str = "NOTIFY_SOCKET";
 const WATCHDOG: &str = "WATCHDOG_USEC";
 const WATCHDOG_PID: &str = "WATCHDOG_PID";
@@ -52,7 +56,7 @@ fn send(place: &[u8], message: &str) -> std::io::Result<usize> {
     match place.strip_prefix(b"@") {
         Some(name) => socket.send_to_addr(message.as_bytes(), &SocketAddr::from_abstract_name(name)?),
         None => {
-            let path = std::path::Path::new(std::str::from_utf8(place).map_err(std::io::Error::other)?);
+            let path = Path::new(std::str::from_utf8(place).map_err(std::io::Error::other)?);
             socket.send_to(message.as_bytes(), path)
         }
     }
@@ -114,13 +118,35 @@ fn beats(handle: &Handle, health: &Health) -> bool {
     health.heartbeat_overdue(handle.clock().now().mono).is_none()
 }
 
-/// A place to hear an engine, and its address. Its name is in no file system; the kernel tells who speaks.
-pub(crate) fn listen() -> std::io::Result<(Datagram, String)> {
-    let name = format!("sched-{}", uuid::Uuid::new_v4().simple());
-    let socket = Datagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
+/// A place to hear an engine, and its address; the kernel tells who speaks. Below a `folder` of its own it is a file that
+/// no other user can fill with words; without one, or where the path is too long for a socket, anybody can speak.
+pub(crate) fn listen(folder: Option<&Path>) -> std::io::Result<(Datagram, String)> {
+    let (socket, address) = match folder.and_then(listen_in) {
+        Some(place) => place,
+        None => {
+            let name = format!("sched-{}", uuid::Uuid::new_v4().simple());
+            (Datagram::bind_addr(&SocketAddr::from_abstract_name(&name)?)?, format!("@{name}"))
+        }
+    };
     sockopt::set_socket_passcred(&socket, true)?;
     socket.set_nonblocking(true)?;
-    Ok((socket, format!("@{name}")))
+    Ok((socket, address))
+}
+
+fn listen_in(folder: &Path) -> Option<(Datagram, String)> {
+    let path = std::path::absolute(folder.join(FILE)).ok()?;
+    let address = path.to_str()?.to_owned();
+    // What an earlier supervisor left.
+    forget(folder);
+    let socket = Datagram::bind(&path).ok()?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).ok()?;
+    Some((socket, address))
+}
+
+/// Takes the file away that [`listen`] has made.
+pub(crate) fn forget(folder: &Path) {
+    // What is gone is what is wanted.
+    let _ = std::fs::remove_file(folder.join(FILE));
 }
 
 /// Lets a program know that it is watched.

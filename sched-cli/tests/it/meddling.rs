@@ -2,8 +2,7 @@
 //! name, and leave files where it keeps its own.
 
 use std::io::{BufRead as _, BufReader};
-use std::os::linux::net::SocketAddrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -156,11 +155,10 @@ fn a_supervisor_passes_on_the_words_of_its_engine_and_of_nobody_else() {
     next_ready();
     let engine = pid(&world.status());
     let environment = std::fs::read_to_string(format!("/proc/{engine}/environ")).unwrap();
-    let address = environment.split('\0').find_map(|entry| entry.strip_prefix("NOTIFY_SOCKET=@")).unwrap();
-    let address = SocketAddr::from_abstract_name(address).unwrap();
+    let address = environment.split('\0').find_map(|entry| entry.strip_prefix("NOTIFY_SOCKET=")).unwrap();
     let stranger = UnixDatagram::unbound().unwrap();
     for _ in 0..100 {
-        stranger.send_to_addr(b"STOPPING=1\nSTATUS=a stranger speaks\n", &address).unwrap();
+        stranger.send_to(b"STOPPING=1\nSTATUS=a stranger speaks\n", address).unwrap();
     }
     signal(engine, Signal::HUP);
     let told = next_ready();

@@ -1,5 +1,6 @@
 //! The supervisor: an engine that is killed, hangs or fails, and who is above it.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -66,7 +67,10 @@ fn an_engine_that_is_killed_is_back_each_time_and_nothing_runs_twice() {
     // A restart that was asked for is one, and who was supervised is again.
     world.ok(&["restart"]);
     assert!(world.status()["supervisor"]["pid"].is_u64());
+    // No other user can speak to it, or fill its ear.
+    assert_eq!(world.path("data/watch.sock").metadata().unwrap().permissions().mode() & 0o777, 0o600);
     world.ok(&["stop"]);
+    assert!(!world.path("data/watch.sock").exists());
     let stopped = world.status();
     assert_eq!((&stopped["state"], &stopped["supervisor"]), (&json!("stopped"), &Value::Null));
     assert_eq!(stopped["stopped"]["asked"], true);

@@ -43,7 +43,11 @@ impl Failure {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        Self::new(Exit::Store, error.to_string())
+        let help = match &error {
+            StoreError::Locked { holder: Some(_), .. } => "; `sched status` tells how it is, `sched stop` ends it",
+            _ => "",
+        };
+        Self::new(Exit::Store, format!("{error}{help}"))
     }
 }
 

@@ -112,7 +112,11 @@ fn systemd(folder: &Path, tz: Option<Tz>) -> Result<Plan, Failure> {
             }
             let bytes = std::fs::read(&file).map_err(|error| fault(&file, &error))?;
             let key = if drop_ins { format!("{name}/{own}") } else { name.to_owned() };
-            texts.insert(key, utf8(&shown, bytes)?);
+            match utf8(&shown, bytes) {
+                Ok(text) => drop(texts.insert(key, text)),
+                // The others are none the worse for it.
+                Err(failure) => output::note(&format!("passed over: {}", failure.message)),
+            }
         }
     }
     if !texts.keys().any(|name| name.ends_with(".timer")) {

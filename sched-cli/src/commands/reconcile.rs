@@ -80,6 +80,9 @@ fn would_change(setup: &Setup) -> Result<Reloaded, Failure> {
         Ok(Reloaded { ok: true, changes, ..Reloaded::default() })
     };
     if !is_held(&setup.config.data_dir) {
+        output::note(
+            "the scheduler does not run: schedules are compared with its store, channels and limits with nothing",
+        );
         return only_schedules();
     }
     ask(setup, Some(&file(setup)), true).or_else(|failure| {

@@ -32,6 +32,8 @@ use crate::output;
 const HURRY: Duration = Duration::from_millis(500);
 /// Between two words on a long start.
 const BETWEEN_WORDS: Duration = Duration::from_secs(1);
+/// What is printed is little: faults, and a panic. More than this in bytes begins a new file.
+const LONG_OUTPUT: u64 = 4 << 20;
 /// What open connections get at the end.
 const CONNECTION_GRACE: Duration = Duration::from_millis(300);
 
@@ -112,13 +114,16 @@ impl Signals {
     }
 
     /// The signal that ends the process; at each SIGHUP on the way the log is reopened and the configuration read.
-    async fn ended(&mut self, log: &Log, reload: &Reload, listen: &str) -> i32 {
+    async fn ended(&mut self, log: &Log, reload: &Reload, listen: &str, printed: Option<&Path>) -> i32 {
         loop {
             tokio::select! {
                 _ = self.term.recv() => return SignalKind::terminate().as_raw_value(),
                 _ = self.int.recv() => return SignalKind::interrupt().as_raw_value(),
                 _ = self.hup.recv() => {
                     log.reopen();
+                    if let Some(Err(failure)) = printed.map(detach_output) {
+                        tracing::error!("scheduler.out cannot be opened anew: {}", failure.message);
+                    }
                     watched::tell_reloading();
                     if let Err(message) = reload(ReloadOrder { by: "signal".into(), ..ReloadOrder::default() }).await {
                         tracing::error!("the configuration was not taken over: {message}");
@@ -205,7 +210,7 @@ async fn live(mut setup: Setup, origin: Origin, jobs: &Runtime, global: &Global,
     let session = life.watch_session(handle.clock().clone());
 
     let signal = tokio::select! {
-        signal = signals.ended(&log, &reload, &listen) => signal,
+        signal = signals.ended(&log, &reload, &listen, started.daemon.then_some(&config.log_dir)) => signal,
         () = seat.lost() => {
             let message = format!(
                 "the data folder {} was taken away or replaced while the scheduler ran; it ends, for another one may have \
@@ -293,9 +298,15 @@ fn announce_start(global: &Global, daemon: bool, pid: u32, listen: &str, key: Op
     }
 }
 
-/// From now on what is printed goes into `scheduler.out`: nothing holds the parent's pipes.
+/// From now on what is printed goes into `scheduler.out`: nothing holds the parent's pipes. One that has grown long is
+/// moved away before.
 pub(super) fn detach_output(log_dir: &Path) -> Result<(), Failure> {
-    let out = std::fs::OpenOptions::new().create(true).append(true).open(log_dir.join("scheduler.out"))?;
+    let path = log_dir.join("scheduler.out");
+    if path.metadata().is_ok_and(|meta| meta.len() > LONG_OUTPUT) {
+        // One that cannot be moved grows on.
+        let _ = std::fs::rename(&path, log_dir.join("scheduler.out.1"));
+    }
+    let out = std::fs::OpenOptions::new().create(true).append(true).open(path)?;
     rustix::stdio::dup2_stdout(&out).map_err(Failure::failed)?;
     rustix::stdio::dup2_stderr(&out).map_err(Failure::failed)?;
     Ok(())

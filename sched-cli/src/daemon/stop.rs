@@ -18,6 +18,8 @@ use crate::compose::Setup;
 use crate::exit::{Exit, Failure, Outcome};
 use crate::output;
 
+/// What a start writes at least, in bytes.
+const ROOM: usize = 256 << 10;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
 
 /// What was stopped.
@@ -93,11 +95,32 @@ fn ended_within(data_dir: &Path, limit: Duration) -> bool {
     true
 }
 
+/// That a scheduler which starts here could write: one that runs on a full disk goes on until there is room, one that
+/// starts does not stand.
+fn has_room(folder: &Path) -> Result<(), Failure> {
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        std::io::Write::write_all(&mut file, &[0; ROOM])?;
+        file.as_file().sync_all()
+    };
+    // What else may be wrong the start tells, as it always does.
+    match write() {
+        Err(error) if error.kind() == std::io::ErrorKind::StorageFull => Err(Failure::failed(format!(
+            "nothing was stopped: {} is on a full disk, and what starts there would not stand; make room first",
+            folder.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
 pub(crate) fn restart(global: &Global, watch: Watch) -> Outcome {
     // A configuration that cannot work must not stop what works.
     let setup = Setup::load(global)?;
     let data_dir = &setup.config.data_dir;
     super::place::folder(data_dir)?;
+    for folder in [data_dir, &setup.config.log_dir] {
+        has_room(folder)?;
+    }
     // Nobody else's stop or start comes between.
     let turn = Turn::take(data_dir)?;
     let watch = if watch.supervise { watch } else { as_before(data_dir).unwrap_or(watch) };

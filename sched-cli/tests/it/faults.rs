@@ -62,6 +62,10 @@ fn a_disk_that_fills_up_degrades_the_scheduler_until_there_is_room_and_loses_not
     let refused = world.sched(&["trigger", "s"]);
     assert_eq!(refused.code, 1);
     assert!(refused.err.contains("store"), "{}", refused.err);
+    let pid = world.status()["pid"].clone();
+    let refused = world.sched(&["restart"]);
+    assert!(refused.code == 1 && refused.err.contains("nothing was stopped"), "{}", refused.err);
+    assert_eq!(world.status()["pid"], pid, "it would not have stood again");
     disk.free();
     while world.status()["state"] != "running" {}
     let before = world.history().len();
@@ -159,6 +163,41 @@ fn a_disk_that_fails_to_sync_degrades_the_scheduler_until_it_works_again() {
     assert!(problem.contains("disk I/O error"), "{problem}");
     let run = world.history().pop().unwrap();
     world.works_again_with(run["run_id"].as_str().unwrap());
+}
+
+#[test]
+fn a_start_that_brings_a_store_to_a_newer_version_on_a_slow_disk_says_so_and_takes_its_time() {
+    let world = World::with(&command_schedule("s", "true", ""));
+    let Some(library) = shim(world.folder.path()) else {
+        eprintln!("skipped: needs Linux and a C compiler `cc`");
+        return;
+    };
+    world.ok(&["start"]);
+    world.ok(&["stop"]);
+    // As the first version would have made it.
+    let store = world.path("data/sched.db");
+    let old = rusqlite::Connection::open(world.path("old.db")).unwrap();
+    old.execute_batch(include_str!("../../../sched-core/src/store/sqlite/schema/001.sql")).unwrap();
+    let new = rusqlite::Connection::open(&store).unwrap();
+    let application: i64 = new.pragma_query_value(None, "application_id", |row| row.get(0)).unwrap();
+    let newest: i64 = new.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    drop(new);
+    old.execute_batch(&format!("PRAGMA application_id = {application}; PRAGMA user_version = 1")).unwrap();
+    drop(old);
+    for file in ["sched.db-wal", "sched.db-shm"] {
+        let _ = std::fs::remove_file(world.path("data").join(file));
+    }
+    std::fs::rename(world.path("old.db"), &store).unwrap();
+    let mut start = world.command(&["start"]);
+    start.env("LD_PRELOAD", &library).env("FAULT_FOLDER", &store).env("FAULT_ERROR", "SLOW");
+    start.env("FAULT_CALL", "sync").env("FAULT_FIRST", "1").env("FAULT_LAST", "4");
+    let started = Ended::from(start.output().unwrap());
+    assert_eq!(started.code, 0, "{}", started.err);
+    // More than once, for it goes on longer than a start may otherwise.
+    let told = format!("bringing the store from version 1 to {newest} …\n");
+    assert!(started.err.matches(&told).count() >= 3, "{}", started.err);
+    world.ok(&["trigger", "s", "--wait"]);
+    world.ok(&["audit"]);
 }
 
 #[test]

@@ -169,6 +169,7 @@ fn every_block_of_the_page_of_operations_works_in_an_empty_folder() {
     let lines = |name: &str| std::fs::read_to_string(world.path(name)).unwrap();
     assert!(lines("logs/scheduler.log.1").contains("\"event\":\"startup\""));
     assert!(lines("logs/scheduler.log").contains("\"event\":\"shutdown\""));
+    assert!(world.path("logs/scheduler.out").exists(), "what is printed has a new file too");
 }
 
 #[test]

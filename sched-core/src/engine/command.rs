@@ -201,7 +201,9 @@ pub enum Refusal {
         near: String,
     },
     /// A run of the schedule is open.
-    #[error("run {blocker} of this schedule is still open; wait for it, cancel it, or ask to queue behind it")]
+    #[error(
+        "run {blocker} of this schedule is still open; wait for it, cancel it, or queue behind it (`--queue`, \"queue\": true)"
+    )]
     Busy {
         /// The open run.
         blocker: RunId,

@@ -26,8 +26,9 @@ static long first;              /* FAULT_FIRST: from this call on, counted from 
 static long last;               /* FAULT_LAST: up to this one */
 static int with;                /* FAULT_ERROR: EIO, ENOSPC; SHORT writes half, TORN does so and then finds no space;
                                  * KILL ends the process in place of the call; LOSS does so and takes back what was
-                                 * not synced, as a loss of power may; SOME takes back every other part of it */
-enum { SHORT = -1, TORN = -2, KILL = -3, LOSS = -4, SOME = -5 };
+                                 * not synced, as a loss of power may; SOME takes back every other part of it;
+                                 * SLOW takes two seconds and then works */
+enum { SHORT = -1, TORN = -2, KILL = -3, LOSS = -4, SOME = -5, SLOW = -6 };
 
 static char ours[4096]; /* by descriptor */
 
@@ -44,6 +45,7 @@ __attribute__((constructor)) static void begin(void) {
                : !strcmp(error, "KILL") ? KILL
                : !strcmp(error, "LOSS") ? LOSS
                : !strcmp(error, "SOME") ? SOME
+               : !strcmp(error, "SLOW") ? SLOW
                : !strcmp(error, "EIO")  ? EIO
                                         : ENOSPC;
 }
@@ -115,6 +117,7 @@ static int fault(enum call call) {
     long number = ++counted[call];
     if (call != which || number < first || number > last) return 0;
     injected++;
+    if (with == SLOW) return sleep(2), 0;
     if (with == LOSS || with == SOME) lose_power();
     if (with <= KILL) {
         end();

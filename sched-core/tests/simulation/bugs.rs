@@ -1,4 +1,4 @@
-//! Ten mistakes that an engine could make, planted between it and its world: the checker must catch each.
+//! Mistakes that an engine could make, planted between it and its world: the checker must catch each.
 
 use sched_core::engine::Effect;
 use sched_core::store::Intent;
@@ -29,12 +29,18 @@ pub(crate) enum Bug {
     Oversleeps,
     /// Runs overlap although the policy forbids it.
     OverlapIgnored,
+    /// What happened is told nobody.
+    NotTold,
+    /// A message goes out twice.
+    ToldTwice,
+    /// That a message went out is not kept.
+    DeliveryForgotten,
     /// A range has another reason than the policy gives.
     WrongReason,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::CursorStays,
         Self::NoFence,
         Self::DoubleEnqueue,
@@ -47,6 +53,9 @@ impl Bug {
         Self::Oversleeps,
         Self::OverlapIgnored,
         Self::WrongReason,
+        Self::NotTold,
+        Self::ToldTwice,
+        Self::DeliveryForgotten,
     ];
 
     /// What the engine asks for, spoiled.
@@ -82,6 +91,7 @@ impl Bug {
                     _ => {}
                 }
             }
+            spoiled.extend(self.spoil_mail(&mut effect));
             if let (Effect::Start(assignment), Self::DoubleStart) = (&effect, self) {
                 spoiled.push(Effect::Start(assignment.clone()));
             }

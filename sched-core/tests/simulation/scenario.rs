@@ -18,9 +18,22 @@ pub(crate) const HOUR: u64 = 3600;
 pub(crate) struct Scenario {
     pub(crate) seed: u64,
     pub(crate) schedules: Vec<Plain>,
+    /// Who is told of all of them.
+    pub(crate) posts: Vec<Post>,
     /// When (in milliseconds from the begin), and what.
     pub(crate) actions: Vec<(u64, Action)>,
     pub(crate) hours: u64,
+}
+
+/// A channel.
+#[derive(Debug, Clone)]
+pub(crate) struct Post {
+    pub(crate) name: &'static str,
+    /// It is told of each run, else of what needs a person.
+    pub(crate) everything: bool,
+    pub(crate) group: u64,
+    pub(crate) most: usize,
+    pub(crate) give_up: u64,
 }
 
 /// A schedule in the checker's own terms.
@@ -41,6 +54,7 @@ pub(crate) struct Plain {
     pub(crate) at_most_once: bool,
     pub(crate) grouped: bool,
     pub(crate) on_start: bool,
+    pub(crate) told: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -105,6 +119,8 @@ impl Plain {
         spec.delivery = if self.at_most_once { Delivery::AtMostOnce } else { Delivery::AtLeastOnce };
         spec.group = self.grouped.then(|| "pair".into());
         spec.on_start = if self.on_start { OnStart::Always } else { OnStart::No };
+        let told = ["everything", "usual"].map(|name| name.parse().unwrap());
+        spec.notify = if self.told { told.to_vec() } else { Vec::new() };
         spec
     }
 }
@@ -120,6 +136,10 @@ impl Scenario {
             let last = &mut schedules[count - 1];
             (last.period, last.after, last.on_start) = (None, Some(("s0".into(), on)), false);
         }
+        let posts = if random.below(2) == 0 { posts(&mut random) } else { Vec::new() };
+        for schedule in &mut schedules {
+            schedule.told = !posts.is_empty();
+        }
         let mut actions = Vec::new();
         for _ in 0..random.below(12) {
             // Never at a full second: what happens at one instant has an order that only the engine knows.
@@ -127,7 +147,7 @@ impl Scenario {
             actions.extend(action(&mut random, at, count));
         }
         actions.sort_by_key(|(at, _)| *at);
-        Self { seed, schedules, actions, hours }
+        Self { seed, schedules, posts, actions, hours }
     }
 
     /// Whether the wall clock ever goes back, so that instants alone do not tell the order.
@@ -155,6 +175,17 @@ impl Scenario {
     }
 }
 
+fn posts(random: &mut Random) -> Vec<Post> {
+    let mut post = |name, everything| Post {
+        name,
+        everything,
+        group: random.pick(&[0, 10, 5 * MINUTE]),
+        most: random.pick(&[1, 3, 50]),
+        give_up: random.pick(&[20 * MINUTE, 24 * HOUR]),
+    };
+    vec![post("everything", true), post("usual", false)]
+}
+
 fn plain(random: &mut Random, index: usize) -> Plain {
     let at_most_once = random.below(4) == 0;
     Plain {
@@ -178,6 +209,7 @@ fn plain(random: &mut Random, index: usize) -> Plain {
         at_most_once,
         grouped: random.below(2) == 0,
         on_start: random.below(8) == 0,
+        told: false,
         retry_on: random.pick(&[ALL_ENDS, ALL_ENDS, &[RetryOn::Failed], &[RetryOn::TimedOut, RetryOn::Interrupted]]),
     }
 }

@@ -109,11 +109,11 @@ impl<S: Store> World<S> {
     pub(super) fn apply(&mut self) {
         let groups = BTreeMap::from([("pair".to_owned(), PAIR)]);
         let (schedules, by) = (self.specs(), "world".to_owned());
-        let channels = BTreeMap::new();
+        let channels = self.channels();
         self.command(Asked::Other, Command::Apply { schedules, groups, channels, max_concurrent_runs: PLACES, by });
     }
 
-    pub(super) fn past(&self, name: &str, hours: u64) -> Option<BackfillRequest> {
+    pub(super) fn past(&mut self, name: &str, hours: u64) -> Option<BackfillRequest> {
         let query = self.store.as_ref().unwrap().reader();
         let schedule: sched_core::ScheduleName = name.parse().unwrap();
         let from = self.now.utc - TimeDelta::hours(hours as i64);
@@ -126,7 +126,10 @@ impl<S: Store> World<S> {
             let fires = std::iter::successors(Some(range.from), |at| Some(*at + step));
             let fires: BTreeSet<_> = fires.take_while(|at| *at <= range.until).filter(|at| *at >= from).collect();
             if !fires.is_empty() {
-                parts.push(RangeFires::split(range, &planned_by, fires).unwrap());
+                match RangeFires::split(range, &planned_by, fires) {
+                    Ok(part) => parts.push(part),
+                    Err(error) => self.fail(format!("a range cannot be split: {error:?}")),
+                }
             }
         }
         let chains = hours.is_multiple_of(2);

@@ -3,6 +3,7 @@
 
 mod acts;
 mod jobs;
+mod mail;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -108,6 +109,7 @@ pub(crate) struct World<S> {
     draining: bool,
     drained: bool,
     jobs: Vec<Job>,
+    mail: mail::Mail,
     crash: Option<(u64, u64)>,
     down: u64,
     restart: Option<Duration>,
@@ -146,6 +148,7 @@ impl<S: Store> World<S> {
             draining: false,
             drained: false,
             jobs: Vec::new(),
+            mail: mail::Mail::default(),
             crash: None,
             down: 0,
             restart: None,
@@ -211,6 +214,7 @@ impl<S: Store> World<S> {
         self.pass_until(begin + Duration::from_secs(self.scenario.hours * HOUR))?;
         self.calm_down(begin)?;
         self.able(false);
+        self.all_told();
         Ok(())
     }
 
@@ -251,7 +255,7 @@ impl<S: Store> World<S> {
             });
             let wake = machine.map(|wait| mono + wait.max(Duration::from_micros(1)));
             let job = self.jobs.iter().filter_map(|job| job.ends).min();
-            let next = [wake, job, self.failing, self.restart].into_iter().flatten().min();
+            let next = [wake, job, self.next_mail(), self.failing, self.restart].into_iter().flatten().min();
             let Some(next) = next.filter(|next| *next <= end) else {
                 self.advance(end.max(mono));
                 return Ok(());
@@ -262,6 +266,7 @@ impl<S: Store> World<S> {
                 self.commit();
             }
             self.end_jobs();
+            self.end_mail();
             if self.restart.is_some_and(|at| at <= self.now.mono) {
                 self.restart = None;
                 self.boot();
@@ -302,7 +307,7 @@ impl<S: Store> World<S> {
             node: NodeId::from_uuid(uuid::Uuid::from_u128(self.lives.into())),
             max_concurrent_runs: PLACES,
             groups: BTreeMap::from([("pair".to_owned(), PAIR)]),
-            channels: BTreeMap::new(),
+            channels: self.channels(),
             seed: self.scenario.seed ^ (self.lives << 40),
         };
         (self.told, self.draining, self.drained) = (false, false, false);
@@ -353,10 +358,13 @@ impl<S: Store> World<S> {
                 self.crash = Some((left - 1, down));
             }
             match effect {
-                Effect::Write(token, write) => self.queue.push((token, write)),
+                Effect::Write(token, write) => {
+                    self.told_of(&write);
+                    self.queue.push((token, write));
+                }
                 Effect::Start(assignment) => self.start(assignment),
                 Effect::Stop(run_id, firmness) => self.stop(run_id, firmness),
-                Effect::Deliver(channel, _) => panic!("nobody is told through {channel}"),
+                Effect::Deliver(channel, rows) => self.deliver(channel, rows),
                 Effect::Reply(to, answer) => self.answered(to, &answer),
                 Effect::Drained => self.drained = true,
             }
@@ -389,6 +397,7 @@ impl<S: Store> World<S> {
             }
         }
         self.machine = None;
+        self.cut_off();
         self.able(false);
         self.asked.clear();
         self.queue.clear();
@@ -416,6 +425,7 @@ impl<S: Store> World<S> {
         for (write, receipt) in batch.iter().zip(&committed.receipts) {
             if !matches!(receipt, Receipt::Conflict | Receipt::Existing(_)) {
                 self.note(&write.intent, receipt);
+                self.posted(write);
             }
         }
         for recorded in committed.events {

@@ -31,7 +31,7 @@ use self::reading::Metric;
 pub(crate) use self::reading::{Column, Figure, Reading, Table};
 use self::sql::Sql;
 use crate::history::Statistics;
-use crate::http::{Basic, Marks, Network};
+use crate::http::{Basic, Network};
 use crate::{JobEnv, command};
 
 /// More sources than this are no page any more.
@@ -168,7 +168,7 @@ impl Source {
 
     async fn read(&self, work: &Work) -> Result<Value, String> {
         if let Some(request) = self.request() {
-            let bytes = http::fetch(&request, self.retries(), &work.env, &Marks::of(&work.ctx)).await?;
+            let bytes = http::fetch(&request, self.retries(), &work.env, &work.ctx).await?;
             return self.format().read(&bytes);
         }
         if let Some(path) = &self.file {

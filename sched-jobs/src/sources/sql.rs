@@ -159,7 +159,7 @@ fn ask(path: &Path, query: &str, busy: Duration, stopped: Arc<AtomicBool>) -> Re
     Ok(rows)
 }
 
-fn too_large() -> String {
+pub(super) fn too_large() -> String {
     format!("more than {LARGEST} bytes: select less")
 }
 

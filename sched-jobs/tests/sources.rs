@@ -189,6 +189,9 @@ async fn a_document_made_to_take_memory_takes_none() {
 
 #[tokio::test]
 async fn files_are_read_by_their_ending_and_broken_ones_say_where() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let pipe = elsewhere.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
     let (_world, run) = brief_of(
         &[
             ("shop.json", "{\"orders\": {\"open\": 3, \"value\": \"12.5\"}}"),
@@ -209,14 +212,21 @@ async fn files_are_read_by_their_ending_and_broken_ones_say_where() {
             { "name": "broken-csv", "file": "broken.csv" },
             { "name": "absent", "file": "absent.json" },
             { "name": "endless", "file": "/dev/zero" },
+            { "name": "pipe", "file": pipe },
+            { "name": "secret", "url": "http://127.0.0.1:9/", "bearer": format!("file:{}", pipe.display()) },
         ]),
     )
     .await;
     let told = errors(&run);
     assert_eq!(told[..4], ["", "", "", ""]);
-    for (error, expected) in
-        told[4..].iter().zip(["not JSON: EOF", "line: 2", "absent.json: No such file", "/dev/zero: not a file"])
-    {
+    for (error, expected) in told[4..].iter().zip([
+        "not JSON: EOF",
+        "line: 2",
+        "absent.json: No such file",
+        "/dev/zero: not a file",
+        "pipe: not a file",
+        "bearer: ",
+    ]) {
         assert!(error.contains(expected), "{error}");
     }
     let shop = [("gone", Value::Null), ("open", json!(3.0)), ("value", json!(12.5))];

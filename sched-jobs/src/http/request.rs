@@ -181,7 +181,9 @@ impl Request {
         let url =
             if secret::is_reference(&self.url) { self.resolve("url", &self.url, env)? } else { env.url(&self.url) };
         let url = Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        let url = url.ok_or_else(|| format!("url: what {} gives is no http URL", self.url))?;
+        // The URL itself may be a secret that was resolved elsewhere.
+        let what = if secret::is_reference(&self.url) { self.url.as_str() } else { "it" };
+        let url = url.ok_or_else(|| format!("url: what {what} gives is no http URL"))?;
         let mut headers = HeaderMap::from_iter(marks.0.iter().cloned());
         for (name, value) in &self.headers {
             let key =

@@ -4,6 +4,8 @@ mod compose;
 mod own;
 mod period;
 mod section;
+#[cfg(test)]
+mod tests;
 mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -65,6 +65,17 @@ pub enum PortRequest {
         /// The nominal time that did not run.
         nominal_at: DateTime<Utc>,
     },
+    /// Run the oldest fires that were missed and have not run since. Answered by [`PortReply::Backfilled`].
+    Backfill {
+        /// The schedule.
+        schedule: ScheduleName,
+        /// The first nominal time, included.
+        from: DateTime<Utc>,
+        /// The last nominal time, included.
+        until: DateTime<Utc>,
+        /// No more than so many.
+        most: u32,
+    },
     /// Run a schedule now. Answered by [`PortReply::Run`].
     Trigger {
         /// The schedule.
@@ -165,6 +176,15 @@ pub struct PrunedHistory {
     pub files: u64,
 }
 
+/// A fire that was missed and runs now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecoveredFire {
+    /// The nominal time.
+    pub nominal_at: DateTime<Utc>,
+    /// Its run.
+    pub run_id: RunId,
+}
+
 /// The scheduler's answer to a [`PortRequest`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "reply", rename_all = "snake_case")]
@@ -176,6 +196,11 @@ pub enum PortReply {
     Run {
         /// Its id.
         run_id: RunId,
+    },
+    /// The fires that run now.
+    Backfilled {
+        /// In the order of their times.
+        fires: Vec<RecoveredFire>,
     },
     /// Past runs and ranges.
     History {
@@ -356,6 +381,24 @@ impl RunContext {
     /// When that fire is not recorded as missed or skipped, or its schedule has an open run.
     pub async fn recover(&self, schedule: ScheduleName, nominal_at: DateTime<Utc>) -> Result<RunId, PortError> {
         run_reply(self.call(PortRequest::Recover { schedule, nominal_at }).await?)
+    }
+
+    /// Runs the oldest fires from `from` to `until`, both included, that were missed and have not run since; no more than
+    /// `most`. Gives those that it runs, in order.
+    ///
+    /// # Errors
+    /// When there is no such schedule.
+    pub async fn backfill(
+        &self,
+        schedule: ScheduleName,
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+        most: u32,
+    ) -> Result<Vec<RecoveredFire>, PortError> {
+        match self.call(PortRequest::Backfill { schedule, from, until, most }).await? {
+            PortReply::Backfilled { fires } => Ok(fires),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Removes old history, with the output and artifacts of its runs; says how much.

@@ -40,7 +40,8 @@ pub use bus::Subscription;
 pub use channel::{Body, Channel, Channels, DeliveryError, Message, ReadyChannel, Told};
 pub use clock::{Clock, Now, SystemClock};
 pub use context::{
-    JobPort, PortError, PortReply, PortRequest, PruneRule, PrunedHistory, RunContext, RunInfo, is_plain_file_name,
+    JobPort, PortError, PortReply, PortRequest, PruneRule, PrunedHistory, RecoveredFire, RunContext, RunInfo,
+    is_plain_file_name,
 };
 pub use diff::{Change, ChangeKind, FieldChange, diff};
 pub use drive::{

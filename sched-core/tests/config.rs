@@ -112,6 +112,19 @@ fn each_fault_is_named_with_its_place_and_remedy() {
 }
 
 #[test]
+fn a_number_that_is_none_is_not_read_as_if_nobody_had_written_it() {
+    let params = |value: &str| format!("{SCHEDULE}params = {{ count = {value} }}");
+    for (value, expected) in [
+        ("nan", "5:20: nan is not a number that can be reckoned with"),
+        ("-inf", "5:20: -inf is not a number that can be reckoned with"),
+        ("1e999", "5:20: 1e999 is not a number that can be reckoned with"),
+        ("99999999999999999999", "5:20: 99999999999999999999 is no whole number of 64 bits"),
+    ] {
+        check_fault(&params(value), expected);
+    }
+}
+
+#[test]
 fn all_faults_are_reported_at_once() {
     let error = Config::parse("x = 1\n[http]\nlisten = 3", &[], &registry()).unwrap_err();
     assert_eq!(error.0.iter().map(|e| e.line).collect::<Vec<_>>(), [1, 3]);

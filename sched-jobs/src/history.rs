@@ -174,10 +174,3 @@ pub(crate) async fn walk(
         }
     }
 }
-
-/// The whole history since an instant, newest first.
-pub(crate) async fn since(ctx: &RunContext, from: DateTime<Utc>) -> Result<Vec<HistoryRow>, PortError> {
-    let mut rows = Vec::new();
-    walk(ctx, from, |row| rows.push(row)).await?;
-    Ok(rows)
-}

@@ -4,6 +4,7 @@
 
 mod brief;
 mod command;
+mod file;
 mod history;
 mod http;
 mod http_call;

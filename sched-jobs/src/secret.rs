@@ -1,7 +1,8 @@
 //! References to secrets, resolved only when a run needs them.
 
-use std::io::Read as _;
 use std::path::Path;
+
+use crate::file;
 
 /// No secret is longer.
 const LONGEST: u64 = 64 * 1024;
@@ -19,11 +20,7 @@ pub(crate) fn resolve(reference: &str, base_dir: &Path) -> Result<String, String
     let Some(path) = reference.strip_prefix("file:") else {
         return Err("a secret is written as \"env:NAME\" or \"file:PATH\"".into());
     };
-    let mut text = String::new();
-    let read =
-        std::fs::File::open(base_dir.join(path)).and_then(|file| file.take(LONGEST + 1).read_to_string(&mut text));
-    if read.map_err(|error| format!("{path}: {error}"))? as u64 > LONGEST {
-        return Err(format!("{path}: more than {LONGEST} bytes are no secret"));
-    }
+    let bytes = file::read(&base_dir.join(path), LONGEST).map_err(|error| format!("{path}: {error}"))?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("{path}: not text"))?;
     Ok(text.trim_end().to_owned())
 }

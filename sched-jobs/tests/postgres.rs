@@ -124,6 +124,8 @@ async fn postgresql_is_only_read_and_a_question_without_end_is_stopped_there_too
         endless,
         { "name": "gone", "sql": { "postgres": "file:gone", "query": "SELECT 1" }, "timeout": "2s" },
         { "name": "odd", "sql": { "postgres": "file:odd", "query": "SELECT 1" } },
+        ask("value", "SELECT repeat('x', 200000000) AS big"),
+        ask("together", "SELECT repeat('x', 100000) AS big FROM generate_series(1, 10000)"),
     ]);
     let world = World::in_folder(folder, MemoryStore::new(), &[("brief", "ceo_brief", json!({ "sources": sources }))]);
     let run = world.run("brief").await;
@@ -141,6 +143,8 @@ async fn postgresql_is_only_read_and_a_question_without_end_is_stopped_there_too
         (6, "no answer within 0.5s"),
         (7, "refused"),
         (8, "not the URL of a PostgreSQL database"),
+        (9, "more than 1048576 bytes: select less"),
+        (10, "more than 1048576 bytes: select less"),
     ] {
         let error = said[index]["error"].as_str().unwrap_or_default();
         assert!(error.contains(expected), "{index}: {}", said[index]);

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use sched_core::testing::Bench;
 use sched_core::{
-    Clock as _, MemoryStore, Misfire, MisfirePolicy, Registry, RunState, ScheduleSpec, Scheduler, SqliteStore,
-    SystemClock, TriggerRequest, TriggerSpec,
+    Clock as _, MemoryStore, Misfire, MisfirePolicy, Registry, RunRecord, RunState, ScheduleSpec, Scheduler,
+    SqliteStore, SystemClock, TriggerRequest, TriggerSpec,
 };
 use sched_jobs::{JobEnv, register_all};
 use serde_json::{Value, json};
@@ -313,8 +313,8 @@ async fn a_back_off_holds_a_retry_back() {
     assert_eq!((run.state, &run.data["retried_count"]), (RunState::Succeeded, &json!(0)));
 }
 
-#[tokio::test]
-async fn missed_fires_are_run() {
+/// An engine that was up five hours ago, and is again: an hourly schedule has missed five fires, and a check looks for them.
+fn after_five_hours(probe: Value, remedy: Value) -> (tempfile::TempDir, Scheduler) {
     shim();
     let folder = tempfile::tempdir().unwrap();
     let mut registry = Registry::new();
@@ -325,22 +325,86 @@ async fn missed_fires_are_run() {
     hourly.misfire = Misfire { policy: MisfirePolicy::Skip, ..Misfire::default() };
     let never = TriggerSpec::once("2999-01-01T00:00:00Z".parse().unwrap());
     let mut healer = ScheduleSpec::new("heal", "self_heal", never).unwrap();
-    let mut backfill = check("missed", json!({ "missed_runs": {} }), json!({ "backfill": {} }));
+    let mut backfill = check("missed", probe, remedy);
     backfill["verify_for"] = json!("20s");
     healer.params = heal(json!([backfill])).as_object().unwrap().clone();
-    // It was up five hours ago, and is again.
     let before = SystemClock::new().now().utc - Duration::from_secs(5 * 3600);
     let store = Bench::start(MemoryStore::new(), before, &[hourly.clone(), healer.clone()]).shutdown(Duration::ZERO);
     let builder = Scheduler::builder(store).registry(registry).schedules([hourly, healer]);
     let scheduler = builder.data_dir(folder.path().join("data")).start().unwrap();
+    (folder, scheduler)
+}
+
+async fn healed(scheduler: &Scheduler) -> RunRecord {
     let handle = scheduler.handle();
     let run_id = handle.trigger(TriggerRequest::new("heal".parse().unwrap(), "test")).await.unwrap();
     let run = handle.wait(run_id).await.unwrap();
     assert_eq!(run.state, RunState::Succeeded, "{:?}", run.error);
+    run
+}
+
+#[tokio::test]
+async fn missed_fires_are_run() {
+    let (folder, scheduler) = after_five_hours(json!({ "missed_runs": {} }), json!({ "backfill": {} }));
+    let run = healed(&scheduler).await;
     assert_eq!((&run.data["verified"], &run.data["retried_count"]), (&json!(["missed"]), &json!(1)));
     let reason = run.data["found"][0]["reason"].as_str().unwrap();
     assert!(reason.starts_with("hourly missed 5 fires"), "{reason}");
     assert_eq!(lines(&folder.path().join("ran")), 1);
+    assert_eq!(healed(&scheduler).await.data["found"], json!([]), "the newest is run, and no more was asked for");
+}
+
+#[tokio::test]
+async fn every_missed_fire_is_run_the_oldest_first_and_so_many_at_a_time() {
+    let probe = json!({ "missed_runs": { "every_fire": true } });
+    let (folder, scheduler) = after_five_hours(probe, json!({ "backfill": { "most": 2 } }));
+    let ran = folder.path().join("ran");
+    let text = |path: &Path| std::fs::read_to_string(path).unwrap_or_default();
+    let mut before = Vec::new();
+    for (left, now) in [(5, 2), (3, 2), (1, 1)] {
+        let run = healed(&scheduler).await;
+        let expected =
+            if left == 1 { "hourly missed its fire of".into() } else { format!("hourly missed {left} fires") };
+        let reason = run.data["found"][0]["reason"].as_str().unwrap();
+        assert!(reason.starts_with(&expected), "{reason}");
+        assert_eq!((&run.data["verified"], &run.data["retried_count"]), (&json!(["missed"]), &json!(now)));
+        let mut all: Vec<String> = text(&ran).lines().map(str::to_owned).collect();
+        let fresh = all.split_off(before.len());
+        assert_eq!(fresh.len(), now);
+        assert!(before.last().is_none_or(|last| fresh.iter().all(|one| one > last)), "{before:?} {fresh:?}");
+        before.extend(fresh);
+        before.sort();
+    }
+    assert_eq!(healed(&scheduler).await.data["found"], json!([]));
+    assert_eq!(before.len(), 5);
+}
+
+#[tokio::test]
+async fn what_has_succeeded_while_another_check_took_long_is_left_alone() {
+    let (looking, looked) = std::sync::mpsc::channel();
+    let (going_on, go_on) = std::sync::mpsc::channel::<()>();
+    let (looking, go_on) = (std::sync::Mutex::new(looking), std::sync::Mutex::new(go_on));
+    let (slow, _) = server(move |stream, _, _| {
+        looking.lock().unwrap().send(()).unwrap();
+        go_on.lock().unwrap().recv().unwrap();
+        say(stream, "200 OK", "");
+    });
+    let checks = json!([
+        check("slow", json!({ "http": { "url": format!("http://{slow}/") } }), Value::Null),
+        check("failing", json!({ "failed_runs": {} }), json!({ "retry": {} })),
+    ]);
+    let world =
+        world(&[("heal", "self_heal", heal(checks)), ("shaky", "command", sh("echo x >> tries; test -e fixed"))]);
+    world.run("shaky").await;
+    let handle = world.scheduler.handle();
+    let run_id = handle.trigger(TriggerRequest::new("heal".parse().unwrap(), "test")).await.unwrap();
+    tokio::task::spawn_blocking(move || looked.recv().unwrap()).await.unwrap();
+    std::fs::write(world.path().join("fixed"), "").unwrap();
+    world.run("shaky").await;
+    going_on.send(()).unwrap();
+    let run = handle.wait(run_id).await.unwrap();
+    assert_eq!((&run.data["found"], &run.data["retried_count"]), (&json!([]), &json!(0)), "{:?}", run.error);
+    assert_eq!(lines(&world.path().join("tries")), 2);
 }
 
 #[tokio::test]
@@ -398,6 +462,11 @@ fn parameters_that_cannot_work_are_refused_with_their_place() {
         one(tcp(), json!({ "call": { "url": "http://x", "bearer": "s" } })),
         "params.checks[0].remedy.call.bearer: ",
     );
+    let missed = || json!({ "missed_runs": {} });
+    refused(one(missed(), json!({ "backfill": { "most": 0 } })), "params.checks[0].remedy.backfill.most: must be 1");
+    refused(json!({ "health_urls": ["http://a/", "b"] }), "params.health_urls[1]: a URL begins");
+    refused(json!({ "health_urls": ["http://u:s3cret@a/"] }), "params.health_urls[0]: it has a password in it");
+    refused(json!({ "timeout": "0s" }), "params.timeout: must be longer");
     let mut zero = check("a", tcp(), Value::Null);
     zero["per_hour"] = json!(0);
     refused(json!({ "checks": [zero] }), "params.checks[0].per_hour: must be 1 to 1000");

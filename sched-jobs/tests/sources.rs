@@ -141,7 +141,57 @@ async fn what_is_only_read_is_asked_for_again_and_what_may_change_something_is_n
 }
 
 #[tokio::test]
+async fn a_server_that_says_when_to_come_back_is_asked_then_unless_that_is_too_late() {
+    let first = |status: &'static str| {
+        server(move |stream, _, before| match before {
+            0 => say(stream, status, ""),
+            _ => say(stream, "200 OK", "7"),
+        })
+    };
+    let (limited, asked_limited) = first("429 Slow Down\r\nretry-after: 1");
+    let (busy, asked_busy) = first("503 Busy\r\nretry-after: Sun, 06 Nov 1994 08:49:37 GMT");
+    let (late, asked_late) = first("503 Busy\r\nretry-after: 3600");
+    let (posted, asked_posted) = first("429 Slow Down\r\nretry-after: 0");
+    let (gone, asked_gone) = first("410 Gone\r\nretry-after: 0");
+    let source = |name: &str, address: &str| json!({ "name": name, "url": format!("http://{address}/") });
+    let mut post = source("posted", &posted);
+    post["method"] = json!("POST");
+    let all = [source("limited", &limited), source("busy", &busy), source("late", &late), post, source("gone", &gone)];
+    let (_world, run) = brief_of(&[], json!(all)).await;
+    let expected = [
+        "",
+        "",
+        "answered 503 Service Unavailable, and asks for 3600s until it is asked again",
+        "answered 429 Too Many Requests",
+        "answered 410 Gone",
+    ];
+    assert_eq!(errors(&run), expected);
+    let times =
+        [asked_limited, asked_busy, asked_late, asked_posted, asked_gone].map(|asked| asked.lock().unwrap().len());
+    assert_eq!(times, [2, 2, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_document_made_to_take_memory_takes_none() {
+    let fields: Vec<String> = (0..70_000).map(|n| format!("\"{n}\":1")).collect();
+    let long = format!("{{\"{}\":{{{}}}}}", "k".repeat(250_000), fields.join(","));
+    let deep = format!("{}1{}", "[".repeat(200_000), "]".repeat(200_000));
+    let (_world, run) = brief_of(
+        &[("long.json", &long), ("deep.json", &deep)],
+        json!([{ "name": "long", "file": "long.json" }, { "name": "deep", "file": "deep.json" }]),
+    )
+    .await;
+    let figures = figures(&run, 0);
+    assert_eq!(figures.len(), 50);
+    assert!(figures.iter().all(|(name, _)| name.len() < 200), "{:?}", figures[0]);
+    assert!(errors(&run)[1].contains("not JSON: recursion limit exceeded"), "{:?}", errors(&run));
+}
+
+#[tokio::test]
 async fn files_are_read_by_their_ending_and_broken_ones_say_where() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let pipe = elsewhere.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
     let (_world, run) = brief_of(
         &[
             ("shop.json", "{\"orders\": {\"open\": 3, \"value\": \"12.5\"}}"),
@@ -162,14 +212,21 @@ async fn files_are_read_by_their_ending_and_broken_ones_say_where() {
             { "name": "broken-csv", "file": "broken.csv" },
             { "name": "absent", "file": "absent.json" },
             { "name": "endless", "file": "/dev/zero" },
+            { "name": "pipe", "file": pipe },
+            { "name": "secret", "url": "http://127.0.0.1:9/", "bearer": format!("file:{}", pipe.display()) },
         ]),
     )
     .await;
     let told = errors(&run);
     assert_eq!(told[..4], ["", "", "", ""]);
-    for (error, expected) in
-        told[4..].iter().zip(["not JSON: EOF", "line: 2", "absent.json: No such file", "/dev/zero: not a file"])
-    {
+    for (error, expected) in told[4..].iter().zip([
+        "not JSON: EOF",
+        "line: 2",
+        "absent.json: No such file",
+        "/dev/zero: not a file",
+        "pipe: not a file",
+        "bearer: ",
+    ]) {
         assert!(error.contains(expected), "{error}");
     }
     let shop = [("gone", Value::Null), ("open", json!(3.0)), ("value", json!(12.5))];
@@ -186,7 +243,10 @@ async fn a_database_is_only_read_and_a_question_without_end_is_stopped() {
     let path = folder.path().join("shop.db");
     let database = rusqlite::Connection::open(&path).unwrap();
     database
-        .execute_batch("CREATE TABLE o (day TEXT, n INTEGER); INSERT INTO o VALUES ('mon', 3), ('tue', 4)")
+        .execute_batch(
+            "CREATE TABLE o (day TEXT, n INTEGER); INSERT INTO o VALUES ('mon', 3), ('tue', 4);
+             CREATE TABLE large (n INTEGER, photo BLOB); INSERT INTO large VALUES (8, zeroblob(5000000))",
+        )
         .unwrap();
     let ask =
         |name: &str, query: &str| json!({ "name": name, "sql": { "file": path, "query": query }, "timeout": "5s" });
@@ -202,6 +262,11 @@ async fn a_database_is_only_read_and_a_question_without_end_is_stopped() {
             ask("two", "SELECT 1; DELETE FROM o"),
             ask("rows", &format!("{endless} SELECT x FROM n")),
             ask("bytes", "SELECT hex(zeroblob(2000000)) AS big"),
+            ask("blob", "SELECT zeroblob(2000000000) AS big"),
+            ask("within", "SELECT length(randomblob(900000000)) AS n"),
+            ask("joined", &format!("{endless} SELECT length(group_concat(x)) AS n FROM (SELECT x FROM n LIMIT 1000000)")),
+            ask("repeated", "WITH RECURSIVE t(s) AS (SELECT 'x' UNION ALL SELECT s || s FROM t) SELECT length(s) AS n FROM t"),
+            ask("beside", "SELECT sum(n) AS n FROM large"),
             stopped,
             { "name": "absent", "sql": { "file": "absent.db", "query": "SELECT 1" } },
         ]),
@@ -214,6 +279,11 @@ async fn a_database_is_only_read_and_a_question_without_end_is_stopped() {
         "more than one statement",
         "more than 10000 rows: add a LIMIT",
         "more than 1048576 bytes: select less",
+        "more than 1048576 bytes: select less",
+        "more than 1048576 bytes: select less",
+        "more than 1048576 bytes: select less",
+        "more than 1048576 bytes: select less",
+        "",
         "no answer within 0.2s",
         "unable to open database file",
     ];
@@ -222,6 +292,7 @@ async fn a_database_is_only_read_and_a_question_without_end_is_stopped() {
     }
     assert_eq!(figures(&run, 0), named(&[("orders", json!(7.0))]));
     assert_eq!(rows(&run, 1), json!([["tue", 4], ["mon", 3]]));
+    assert_eq!(figures(&run, 10), named(&[("n", json!(8.0))]), "what is large and not asked for is in nobody's way");
     let left: i64 = database.query_row("SELECT count(*) FROM o", [], |row| row.get(0)).unwrap();
     assert_eq!(left, 2, "nothing was written");
 }

@@ -130,6 +130,22 @@ impl<'t> Reader<'t> {
     }
 }
 
+/// Reports the numbers that JSON has no word for. Read as nothing, they would be as if nobody had written them.
+pub(super) fn check_numbers(place: Place<'_>, faults: &Faults<'_>) {
+    let at = place.span().start;
+    match place.get_ref() {
+        DeValue::Integer(number) if i64::from_str_radix(number.as_str(), number.radix()).is_err() => {
+            faults.add(at, format!("{number} is no whole number of 64 bits: write a smaller one"));
+        }
+        DeValue::Float(number) if !number.as_str().parse::<f64>().is_ok_and(f64::is_finite) => {
+            faults.add(at, format!("{number} is not a number that can be reckoned with: write one with digits"));
+        }
+        DeValue::Array(items) => items.iter().for_each(|item| check_numbers(item, faults)),
+        DeValue::Table(table) => table.values().for_each(|value| check_numbers(value, faults)),
+        _ => {}
+    }
+}
+
 /// The JSON value of a TOML value; dates and times become texts.
 pub(super) fn json(place: Place<'_>) -> Value {
     match place.get_ref() {

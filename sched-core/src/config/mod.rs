@@ -135,6 +135,9 @@ impl Config {
             }
         };
         let mut config = Self::default();
+        for key in ["defaults", "channel", "schedule"] {
+            table.get_ref().get(key).into_iter().for_each(|place| decode::check_numbers(place, &faults));
+        }
         let mut root = Reader::new(table.get_ref(), &faults);
         config.read_settings(&mut root);
         let mut defaults = root.table("defaults");

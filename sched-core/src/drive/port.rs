@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use super::backfill::BackfillFire;
 use super::handle::Handle;
 use super::output::Outputs;
 use crate::async_trait;
-use crate::context::{JobPort, PortError, PortReply, PortRequest, RunInfo};
+use crate::context::{JobPort, PortError, PortReply, PortRequest, RecoveredFire, RunInfo};
 use crate::event::Event;
 use crate::id::RunId;
 use crate::notice::{OutboxLine, OutboxState};
@@ -67,6 +68,11 @@ impl JobPort for EnginePort {
             PortRequest::Recover { schedule, nominal_at } => {
                 PortReply::Run { run_id: handle.recover(schedule, nominal_at, by()).await.map_err(fail)? }
             }
+            PortRequest::Backfill { schedule, from, until, most } => {
+                let most = usize::try_from(most).unwrap_or(usize::MAX);
+                let done = handle.backfill_missed(schedule, (from, until), most, by()).await.map_err(fail)?;
+                PortReply::Backfilled { fires: done.fires.iter().filter_map(recovered).collect() }
+            }
             PortRequest::Trigger { schedule, params } => {
                 PortReply::Run { run_id: handle.trigger_for(schedule, params, by()).await.map_err(fail)? }
             }
@@ -118,6 +124,10 @@ impl JobPort for EnginePort {
             }
         })
     }
+}
+
+fn recovered(fire: &BackfillFire) -> Option<RecoveredFire> {
+    Some(RecoveredFire { nominal_at: fire.nominal_at, run_id: fire.run_id? })
 }
 
 async fn blocking<T: Send + 'static>(

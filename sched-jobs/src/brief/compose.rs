@@ -65,12 +65,12 @@ pub(super) fn compose(
     sources: Vec<Reading>,
 ) -> Brief {
     let headline = headline(zone, statistics, &ranked, &told, &sources);
+    let missing = ranked.iter().any(Rated::is_missed);
     let figures_more = ranked.len().saturating_sub(super::figure::MOST);
     let mut figures = ranked;
     let mut others = figures.split_off(figures.len().min(super::figure::MOST));
     others.truncate(MOST_OTHERS);
     let silent = sources.iter().any(|reading| !reading.ok);
-    let missing = figures.iter().any(|figure| figure.value.is_none() && figure.level != Level::Ok);
     let worst = figures.iter().map(|figure| figure.level).min().unwrap_or(Level::Ok);
     let odd = silent || missing || told.late.iter().any(|late| late.what != "started_late");
     let level = if told.broke.is_empty() { worst } else { Level::Bad };
@@ -129,13 +129,15 @@ fn headline(zone: Tz, statistics: &Statistics, ranked: &[Rated], told: &Told, so
         [] if total.failed == 0 => {
             format!("all {} runs of the last 24 hours succeeded", number(total.succeeded as f64))
         }
-        [] => {
-            let healed = told.healed.iter().map(|healed| healed.schedule.as_str()).next().unwrap_or("a schedule");
-            match told.healed.len() {
-                0 | 1 => format!("{healed} failed {} in the last 24 hours and is well again", times(total.failed)),
-                many => format!("{many} schedules failed in the last 24 hours and are well again"),
+        [] => match told.healed.iter().filter(|healed| healed.failed > 0).collect::<Vec<_>>().as_slice() {
+            // Nobody can say that what is gone is well.
+            [] if total.failed == 1 => "one run of the last 24 hours failed, of a schedule that is gone".to_owned(),
+            [] => format!("{} runs of the last 24 hours failed, of schedules that are gone", total.failed),
+            [one] => {
+                format!("{} failed {} in the last 24 hours and is well again", one.schedule, times(one.failed))
             }
-        }
+            many => format!("{} schedules failed in the last 24 hours and are well again", many.len()),
+        },
         [one] if one.failed == 0 => {
             let since = one.since.with_timezone(&zone).format("%-d %B");
             format!("{} has been failing since {since}", one.schedule)
@@ -157,6 +159,12 @@ fn headline(zone: Tz, statistics: &Statistics, ranked: &[Rated], told: &Told, so
     let silent = sources.iter().filter(|reading| !reading.ok).count();
     if silent > 0 {
         clauses.push(format!("{silent} of {} sources gave no answer", sources.len()));
+    }
+    let answered = |rated: &&Rated| !sources.iter().any(|reading| !reading.ok && rated.is_of(&reading.name));
+    match ranked.iter().filter(|rated| rated.is_missed()).filter(answered).collect::<Vec<_>>().as_slice() {
+        [] => {}
+        [one] => clauses.push(format!("{} is missing", one.label)),
+        many => clauses.push(format!("{} figures are missing", many.len())),
     }
     if let Some(rated) = ranked.iter().find(at(Level::Warn)) {
         clauses.push(format!("{} is worth a look at {}", rated.label, rated.text));

@@ -161,11 +161,25 @@ pub(super) struct Rated {
     line: Vec<Option<f64>>,
     /// What the line shows, in words.
     line_words: String,
+    /// Whether params name it.
+    #[serde(skip)]
+    named: bool,
+}
+
+impl Rated {
+    /// Whether someone who named it looks for it in vain.
+    pub(super) fn is_missed(&self) -> bool {
+        self.named && self.value.is_none()
+    }
+
+    pub(super) fn is_of(&self, source: &str) -> bool {
+        self.source == source
+    }
 }
 
 fn against(now: f64, then: Option<f64>, unit: Option<&str>, better: Option<Better>, when: &str) -> Option<Against> {
     let then = then?;
-    let difference = now - then;
+    let difference = Some(now - then).filter(|difference| difference.is_finite())?;
     // What is lost in adding floats is no change.
     let flat = difference.abs() <= 1e-9 * now.abs().max(then.abs());
     let percent = (then != 0.0).then(|| (difference / then.abs() * 1000.0).round() / 10.0);
@@ -193,6 +207,7 @@ fn against(now: f64, then: Option<f64>, unit: Option<&str>, better: Option<Bette
 fn rate(figure: &Figure, rule: Option<&Rule>, past: &Past, today: NaiveDate) -> Rated {
     let key = key(figure);
     let own = Rule::own(&key);
+    let named = rule.is_some();
     let rule = rule.or(own.as_ref());
     let unit = rule.and_then(|rule| rule.unit.clone()).or_else(|| figure.unit.clone());
     let better = rule.and_then(|rule| rule.better);
@@ -228,6 +243,7 @@ fn rate(figure: &Figure, rule: Option<&Rule>, past: &Past, today: NaiveDate) -> 
         unusual: figure.value.and_then(|value| past.judge(&key, today, value)),
         line,
         line_words,
+        named,
         figure: key,
     }
 }
@@ -283,12 +299,11 @@ pub(super) fn rank(
         }
     }
     let weight = |place: usize, rated: &Rated| {
-        let named = place < rules.len();
         let urgent = match rated.level {
             Level::Bad => 0,
             Level::Warn => 1,
             Level::Ok if rated.unusual.is_some() => 2,
-            Level::Ok if rated.value.is_none() && named => 3,
+            Level::Ok if rated.is_missed() => 3,
             Level::Ok => 4,
         };
         (urgent, place)

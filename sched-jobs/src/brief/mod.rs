@@ -102,6 +102,7 @@ impl Job for CeoBrief {
         }
         let mut past = self.past(ctx).await?;
         let today = now.with_timezone(&zone).date_naive();
+        past.forget(today);
         let own = own_figures(&statistics.total, now);
         let figures: Vec<Figure> = own.into_iter().chain(readings.iter().flat_map(|r| r.figures.clone())).collect();
         let ranked = rank(&figures, &self.params.figures, &past, today, now);
@@ -111,7 +112,6 @@ impl Job for CeoBrief {
                 past.put(&rated.figure, today, value);
             }
         }
-        past.forget(today);
         let values: Map<_, _> = ranked.iter().map(|rated| (rated.figure.clone(), json!(rated.value))).collect();
         let brief = compose(self.params.title.clone(), period, zone, &statistics, ranked, told, readings.clone());
         let document = serde_json::to_vec_pretty(&brief).map_err(|error| JobError::permanent(error.to_string()))?;

@@ -77,9 +77,15 @@ impl Past {
         }
     }
 
-    /// Forgets figures that have not been told for as long as days are kept.
+    /// Forgets figures that have not been told for as long as days are kept, and days that are yet to come: a clock that
+    /// was wrong has told them.
     pub(super) fn forget(&mut self, today: NaiveDate) {
-        self.figures.retain(|_, series| (today - series.last).num_days() < MOST_DAYS as i64);
+        self.figures.retain(|_, series| {
+            let ahead = usize::try_from((series.last - today).num_days()).unwrap_or_default();
+            series.values.truncate(series.values.len().saturating_sub(ahead));
+            series.last = series.last.min(today);
+            !series.values.is_empty() && (today - series.last).num_days() < MOST_DAYS as i64
+        });
     }
 
     /// Whether a figure is unusual beside its stored past.
@@ -153,6 +159,23 @@ mod tests {
         let once = [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0];
         assert_eq!(unusual(&once, 1.0), None, "it has been seen");
         assert!(unusual(&once, 2.0).is_some());
+    }
+
+    #[test]
+    fn a_clock_that_was_wrong_for_a_while_is_forgotten() {
+        let mut past = Past::default();
+        for number in [1, 2, 3, 90, 5000] {
+            past.put("a", day(number), number as f64);
+            past.put("b", day(1000 + number), 1.0);
+        }
+        past.forget(day(4));
+        past.put("a", day(4), 4.0);
+        assert_eq!((past.on("a", day(4)), past.on("a", day(5000)), past.figures.len()), (Some(4.0), None, 1));
+        past.put("a", day(10), 10.0);
+        past.put("a", day(12), 12.0);
+        past.forget(day(10));
+        assert_eq!([4, 10, 12].map(|number| past.on("a", day(number))), [Some(4.0), Some(10.0), None]);
+        assert_eq!(past.figures["a"].last, day(10));
     }
 
     proptest! {

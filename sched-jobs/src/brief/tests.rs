@@ -113,6 +113,12 @@ fn the_headline_says_what_matters_most() {
     assert_eq!(headline(twice), "a failed twice in the last 24 hours; 1 fire was missed");
     let healed = vec![run("a", 5, None), run("a", 9, Some("x"))];
     assert_eq!(headline(healed), "a failed once in the last 24 hours and is well again");
+    let mut gone = Facts::of(vec![run("a", 5, None), run("a", 9, Some("x")), run("old", 9, Some("x"))]);
+    gone.views.truncate(1);
+    assert_eq!(gone.brief().headline, "a failed once in the last 24 hours and is well again");
+    gone.views.clear();
+    let expected = "2 runs of the last 24 hours failed, of schedules that are gone";
+    assert_eq!(gone.brief().headline, expected);
     let two = vec![run("a", 5, Some("x")), run("b", 9, Some("x")), run("b", 10, Some("x"))];
     assert_eq!(headline(two), "3 runs of 2 schedules failed in the last 24 hours");
     let mut facts = Facts::of(vec![run("a", 5, None)]);
@@ -131,6 +137,25 @@ fn the_headline_says_what_matters_most() {
     facts.rules = rules(json!([{ "figure": "shop.Tickets", "better": "down", "warn": 60, "bad": 90 }]));
     let brief = facts.brief();
     assert!(brief.headline.starts_with("Tickets is at 93, which is bad; the one run"), "{}", brief.headline);
+}
+
+#[test]
+fn a_figure_that_was_named_and_is_missing_is_told_of() {
+    let mut facts = Facts::of(vec![run("a", 5, None)]);
+    facts.figures = vec![figure("Orders", None), figure("Other", None)];
+    let told = |facts: &mut Facts| {
+        let brief = facts.brief();
+        (brief.headline.clone(), serde_json::to_value(brief.level).unwrap())
+    };
+    let well = "The one run of the last 24 hours succeeded";
+    assert_eq!(told(&mut facts), (well.into(), json!("ok")), "nobody named them");
+    facts.rules = rules(json!([{ "figure": "shop.Orders" }]));
+    assert_eq!(told(&mut facts), (format!("{well}; Orders is missing"), json!("warn")));
+    facts.rules = rules(json!([{ "figure": "shop.Orders" }, { "figure": "shop.gone" }]));
+    assert_eq!(told(&mut facts), (format!("{well}; 2 figures are missing"), json!("warn")));
+    let error = Some("no answer".into());
+    facts.readings = vec![Reading { name: "shop".into(), ok: false, error, at: now(), figures: vec![], table: None }];
+    assert_eq!(told(&mut facts), (format!("{well}; 1 of 1 sources gave no answer"), json!("warn")));
 }
 
 #[test]

@@ -118,18 +118,7 @@ impl Request {
     /// What of it cannot work; `at` is where it stands in the params, with its dot.
     pub(crate) fn check(&self, at: &str, env: &JobEnv) -> Result<(), ParamError> {
         let fault = |key: &str, message: String| Err(ParamError::new(format!("{at}{key}"), message));
-        if self.url.starts_with('/') {
-            if env.base_url.is_none() {
-                return fault("url", "a URL that begins with `/` needs BASE_URL to be set".into());
-            }
-        } else if !secret::is_reference(&self.url) {
-            if !is_absolute(&self.url) {
-                return fault("url", "a URL begins with http://, https:// or /".into());
-            }
-            if let Err(error) = Url::parse(&self.url) {
-                return fault("url", format!("not a URL: {error}"));
-            }
-        }
+        self.check_url(env).or_else(|why| fault("url", why))?;
         if self.method().is_none() {
             return fault("method", format!("`{}` is no HTTP method", self.method));
         }
@@ -159,6 +148,25 @@ impl Request {
         self.network.check(at)
     }
 
+    /// Why there can be no request to its URL.
+    pub(crate) fn check_url(&self, env: &JobEnv) -> Result<(), String> {
+        if self.url.starts_with('/') {
+            let known = env.base_url.is_some();
+            return known.then_some(()).ok_or_else(|| "a URL that begins with `/` needs BASE_URL to be set".into());
+        }
+        if secret::is_reference(&self.url) {
+            return Ok(());
+        }
+        if !is_absolute(&self.url) {
+            return Err("a URL begins with http://, https:// or /".into());
+        }
+        let parsed = Url::parse(&self.url).map_err(|error| format!("not a URL: {error}"))?;
+        if parsed.password().is_some() {
+            return Err("it has a password in it: write the URL as \"env:NAME\" or \"file:PATH\"".into());
+        }
+        Ok(())
+    }
+
     /// The method, if it is one.
     pub(crate) fn method(&self) -> Option<Method> {
         Method::from_bytes(self.method.to_ascii_uppercase().as_bytes()).ok()
@@ -173,7 +181,9 @@ impl Request {
         let url =
             if secret::is_reference(&self.url) { self.resolve("url", &self.url, env)? } else { env.url(&self.url) };
         let url = Url::parse(&url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        let url = url.ok_or_else(|| format!("url: what {} gives is no http URL", self.url))?;
+        // The URL itself may be a secret that was resolved elsewhere.
+        let what = if secret::is_reference(&self.url) { self.url.as_str() } else { "it" };
+        let url = url.ok_or_else(|| format!("url: what {what} gives is no http URL"))?;
         let mut headers = HeaderMap::from_iter(marks.0.iter().cloned());
         for (name, value) in &self.headers {
             let key =

@@ -47,9 +47,21 @@ fn request(params: &Params) -> Request {
     Request { method: "POST".into(), timeout: TIMEOUT, network, ..Request::to(params.url.clone()) }
 }
 
-/// The three characters that mean something (Slack, "Formatting text for app surfaces").
+/// Words that call everybody after an `@` in Mattermost, Rocket.Chat, Zulip and Discord.
+const EVERYBODY: [&str; 6] = ["all", "channel", "everyone", "here", "**all", "**everyone"];
+
+/// The three characters that mean something (Slack, "Formatting text for app surfaces"), and calls to everybody, which
+/// only `mention` makes.
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let mut parts = text.split('@');
+    let mut escaped = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let calls = |word: &&str| part.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
+        escaped.push_str(if EVERYBODY.iter().any(calls) { "@\u{200b}" } else { "@" });
+        escaped.push_str(part);
+    }
+    escaped
 }
 
 fn told(told: &Told) -> String {
@@ -104,5 +116,18 @@ impl Channel for Slack {
         let mut request = request(&self.params);
         request.body = Some(json!({ "text": text(message, self.params.mention.as_deref()) }));
         post(&request, &self.env, &Marks::none(), message.at).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_job_says_calls_nobody() {
+        assert_eq!(
+            escape("<!channel> a&b @Everyone @here, a@b.test @"),
+            "&lt;!channel&gt; a&amp;b @\u{200b}Everyone @\u{200b}here, a@b.test @"
+        );
     }
 }

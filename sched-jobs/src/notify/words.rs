@@ -19,9 +19,9 @@ pub(super) fn subject(message: &Message) -> String {
             many => summary(many),
         },
     };
-    let line = text.lines().next().unwrap_or_default();
+    let line = text.lines().next().unwrap_or_default().replace(char::is_control, " ");
     match line.char_indices().nth(LONGEST_SUBJECT) {
-        None => line.to_owned(),
+        None => line,
         Some((end, _)) => format!("{}…", &line[..end]),
     }
 }
@@ -175,6 +175,8 @@ mod tests {
     fn a_subject_is_one_short_line() {
         let one = told(NoticeKind::Failed, "backup", "backup has failed: exit code 1\nBcc: all@example.com");
         assert_eq!(subject(&message(Body::Notices(vec![one.clone()]))), "backup has failed: exit code 1");
+        let sly = told(NoticeKind::Failed, "backup", "backup has failed: x\rBcc: all@example.com\u{1b}[31m");
+        assert_eq!(subject(&message(Body::Notices(vec![sly]))), "backup has failed: x Bcc: all@example.com [31m");
         let two = told(NoticeKind::Recovered, "report", "report works again");
         let many = message(Body::Notices(vec![one.clone(), one, two]));
         assert_eq!(subject(&many), "2 failed, 1 recovered: backup, report");

@@ -11,6 +11,12 @@ const MOST_POINTS: usize = 400;
 const LEFT: f64 = 52.0;
 const RIGHT: f64 = 10.0;
 const BOTTOM: f64 = 26.0;
+/// Beyond this, and closer together than its inverse, numbers of this size cannot be reckoned with any more.
+const LARGEST: f64 = 1e300;
+
+fn can_be_drawn(value: f64) -> bool {
+    value.abs() <= LARGEST
+}
 
 /// How values are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +67,7 @@ impl Scale {
     /// Round numbers around the values; with zero for bars.
     fn around(low: f64, high: f64, zero: bool) -> Self {
         let (low, high) = if zero { (low.min(0.0), high.max(0.0)) } else { (low, high) };
-        let span = if high - low > 0.0 { high - low } else { high.abs().max(1.0) };
+        let span = if high - low > 1.0 / LARGEST { high - low } else { high.abs().max(1.0) };
         let rough = span / 4.0;
         let power = 10_f64.powf(rough.log10().floor());
         let step = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|n| n * power).find(|step| *step >= rough);
@@ -87,7 +93,7 @@ impl Chart {
         chart.series.truncate(MOST_SERIES);
         for series in &mut chart.series {
             series.values.resize(chart.labels.len(), None);
-            series.values.iter_mut().for_each(|value| *value = value.filter(|value| value.is_finite()));
+            series.values.iter_mut().for_each(|value| *value = value.filter(|value| can_be_drawn(*value)));
         }
         let scale = chart.scale()?;
         Some(Drawn { wide: chart.svg(scale, 680.0, 240.0), narrow: chart.svg(scale, 320.0, 200.0) })
@@ -281,7 +287,7 @@ fn line(values: &[Option<f64>], x: impl Fn(usize) -> f64, y: impl Fn(f64) -> f64
 pub(crate) fn sparkline(values: &[Option<f64>], label: &str) -> String {
     const WIDTH: f64 = 96.0;
     const HEIGHT: f64 = 28.0;
-    let values: Vec<Option<f64>> = values.iter().map(|value| value.filter(|value| value.is_finite())).collect();
+    let values: Vec<Option<f64>> = values.iter().map(|value| value.filter(|value| can_be_drawn(*value))).collect();
     let told: Vec<f64> = values.iter().flatten().copied().collect();
     if told.len() < 2 {
         return String::new();
@@ -344,10 +350,15 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_drawn_is_well_formed_escaped_and_within_its_bounds(
-            values in prop::collection::vec(prop::option::of(-1e12..1e12_f64), 1..80),
+            values in prop::collection::vec(prop::option::of(prop_oneof![
+                8 => -1e12..1e12_f64,
+                1 => prop::num::f64::NORMAL | prop::num::f64::SUBNORMAL | prop::num::f64::ZERO,
+            ]), 1..80),
             shape in prop::sample::select(vec![Shape::Bars, Shape::Stack, Shape::Lines]),
         ) {
-            let any = values.iter().any(Option::is_some);
+            let any = values.iter().flatten().any(|value| value.abs() <= LARGEST);
+            let small = sparkline(&values, "x");
+            prop_assert!(!small.contains("NaN") && !small.contains("inf"), "{small}");
             let drawn = chart(shape, &values).draw();
             prop_assert_eq!(drawn.is_some(), any);
             let Some(drawn) = drawn else { return Ok(()) };

@@ -15,7 +15,7 @@ use sched_core::{JobError, Letter, Reason};
 use serde::Serialize;
 
 pub(crate) use self::chart::{Chart, Drawn, Series, Shape};
-pub(crate) use self::number::{number, with_unit};
+pub(crate) use self::number::{number, percent, with_unit};
 
 const PAGES: [(&str, &str); 6] = [
     ("base.html", include_str!("pages/base.html")),
@@ -36,7 +36,7 @@ pub(crate) fn render(name: &str, facts: &impl Serialize) -> Result<String, JobEr
     rendered.map_err(|error| JobError::permanent(format!("the page could not be rendered: {error:#}")))
 }
 
-/// What pages, and templates of the user, can call: `number`, `cell`, `md`, `local`, `reason` and `spark`.
+/// What pages, and templates of the user, can call: `number`, `percent`, `cell`, `md`, `local`, `reason` and `spark`.
 pub(crate) fn environment() -> Environment<'static> {
     let mut pages = Environment::new();
     pages.set_auto_escape_callback(|name| if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None });
@@ -44,6 +44,7 @@ pub(crate) fn environment() -> Environment<'static> {
         pages.set_syntax(syntax);
     }
     pages.add_filter("number", |value: f64, unit: Option<String>| with_unit(value, unit.as_deref()));
+    pages.add_filter("percent", |share: f64| format!("{:.1}\u{a0}%", percent(share, 1)));
     pages.add_filter("md", |value: &Value| markdown(&value.to_string()));
     pages.add_filter("local", local);
     pages.add_filter("reason", |word: &str| {

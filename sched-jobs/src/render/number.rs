@@ -44,6 +44,15 @@ pub(crate) fn with_unit(value: f64, unit: Option<&str>) -> String {
     }
 }
 
+/// A share in percent, rounded to so many digits after the dot; never to all or nothing what is not.
+pub(crate) fn percent(share: f64, digits: i32) -> f64 {
+    let power = 10_f64.powi(digits);
+    let rounded = (share * 100.0 * power).round();
+    let least = if share > 0.0 { 1.0 } else { 0.0 };
+    let most = if share < 1.0 { 100.0 * power - 1.0 } else { 100.0 * power };
+    rounded.clamp(least, most) / power
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +77,12 @@ mod tests {
         assert_eq!(with_unit(5062.3, Some("€")), "€5,062.30");
         assert_eq!(with_unit(25_062.31, Some("€")), "€25,062");
         assert_eq!(with_unit(98.5, Some("%")), "98.5\u{a0}%");
+    }
+
+    #[test]
+    fn a_share_is_all_or_nothing_only_when_it_is() {
+        let told = |share| [percent(share, 1), percent(share, 2)];
+        assert_eq!((told(0.0), told(1.0), told(0.75)), ([0.0; 2], [100.0; 2], [75.0; 2]));
+        assert_eq!((told(2.0 / 3.0), told(0.00001), told(0.99999)), ([66.7, 66.67], [0.1, 0.01], [99.9, 99.99]));
     }
 }

@@ -11,7 +11,7 @@ use super::period::Span;
 use super::section::{Compared, Shown};
 use super::versions::Version;
 use crate::history::{Counts, Period, Statistics};
-use crate::render::{Chart, Drawn, Series, Shape, number};
+use crate::render::{Chart, Drawn, Series, Shape, number, percent};
 use crate::sources::Reading;
 
 /// The version of the JSON document; it grows when a key changes its meaning or goes.
@@ -111,7 +111,7 @@ pub(super) fn compose(span: Span, facts: Facts) -> Document {
 }
 
 fn headline(now: &Statistics, before: &Statistics, sources: &[Reading]) -> String {
-    let rate = |statistics: &Statistics| statistics.total.success_rate().map(|rate| rate * 100.0);
+    let rate = |statistics: &Statistics| statistics.total.success_rate().map(|rate| percent(rate, 1));
     let ran = number((now.total.succeeded + now.total.failed) as f64);
     let mut headline = match (rate(now), rate(before)) {
         (None, _) => "Nothing ran in this period".to_owned(),
@@ -128,7 +128,7 @@ fn headline(now: &Statistics, before: &Statistics, sources: &[Reading]) -> Strin
 }
 
 fn runs(now: &Counts, before: &Counts) -> Vec<Compared> {
-    let percent = |counts: &Counts| counts.success_rate().map(|rate| (rate * 10_000.0).round() / 100.0);
+    let rate = |counts: &Counts| counts.success_rate().map(|rate| percent(rate, 2));
     let seconds = |ms: Option<u64>| ms.map(|ms| ms as f64 / 1000.0);
     // Where nothing ran before, there is nothing to compare with.
     let known = before.succeeded + before.failed + before.missed + before.skipped > 0;
@@ -139,7 +139,7 @@ fn runs(now: &Counts, before: &Counts) -> Vec<Compared> {
         Compared::new(label, seconds(of(now)), Some("s"), seconds(of(before)))
     };
     vec![
-        Compared::new("Success rate", percent(now), Some("%"), percent(before)),
+        Compared::new("Success rate", rate(now), Some("%"), rate(before)),
         count("Succeeded", |counts| counts.succeeded),
         count("Failed", |counts| counts.failed),
         count("Missed", |counts| counts.missed),
@@ -259,6 +259,9 @@ mod tests {
         assert_eq!(headline(&none, &none, &[]), "Nothing ran in this period");
         assert_eq!(headline(&none, &some, &[]), "Nothing ran in this period");
         assert_eq!(headline(&some, &none, &[]), "99.5 % of 200 runs succeeded");
+        some.total.succeeded = 99_999;
+        assert_eq!(headline(&some, &none, &[]), "99.9 % of 100,000 runs succeeded");
+        some.total.succeeded = 199;
         assert_eq!(headline(&some, &some, &[]), "99.5 % of 200 runs succeeded, after 99.5 % in the period before");
         assert!(runs(&some.total, &none.total).iter().all(|compared| compared.before().is_none()));
     }

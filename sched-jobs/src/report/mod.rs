@@ -4,6 +4,8 @@ mod compose;
 mod own;
 mod period;
 mod section;
+#[cfg(test)]
+mod tests;
 mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,17 +17,16 @@ use sched_core::{ChannelName, Job, JobError, Output, ParamError, Registry, RunCo
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt as _;
 
 use self::compose::{Document, Facts, Part, compose};
 use self::own::Writes;
 use self::period::Choice;
 use self::section::Section;
 use self::versions::{Version, Versions};
-use crate::JobEnv;
 use crate::history::count;
 use crate::render::{letter, render};
 use crate::sources::{self, Reading, Source, read_all};
+use crate::{JobEnv, file};
 
 /// The state's name under which is kept which run holds which period's report.
 const VERSIONS: &str = "versions";
@@ -136,13 +137,8 @@ impl Params {
         let Some(path) = &self.template_file else { return Ok(self.template.clone()) };
         let path = env.path(path);
         let fault = |message: String| JobError::permanent(format!("template_file: {}: {message}", path.display()));
-        let mut text = String::new();
-        let file = tokio::fs::File::open(&path).await.map_err(|error| fault(error.to_string()))?;
-        let read = file.take(own::LARGEST_TEMPLATE + 1).read_to_string(&mut text).await;
-        read.map_err(|error| fault(error.to_string()))?;
-        if text.len() as u64 > own::LARGEST_TEMPLATE {
-            return Err(fault(format!("more than {} bytes", own::LARGEST_TEMPLATE)));
-        }
+        let bytes = file::read_apart(&path, own::LARGEST_TEMPLATE).await.map_err(fault)?;
+        let text = String::from_utf8(bytes).map_err(|_| fault("not text".into()))?;
         Ok(Some(text))
     }
 }

@@ -98,7 +98,7 @@ pub(super) struct Compared {
 
 impl Compared {
     pub(super) fn new(label: &str, value: Option<f64>, unit: Option<&str>, before: Option<f64>) -> Self {
-        let change = value.zip(before).map(|(value, before)| change(value, before, unit));
+        let change = value.zip(before).and_then(|(value, before)| change(value, before, unit));
         Self {
             label: label.to_owned(),
             value,
@@ -120,10 +120,10 @@ impl Compared {
     }
 }
 
-fn change(value: f64, before: f64, unit: Option<&str>) -> String {
-    let difference = value - before;
+fn change(value: f64, before: f64, unit: Option<&str>) -> Option<String> {
+    let difference = Some(value - before).filter(|difference| difference.is_finite())?;
     if difference.abs() <= 1e-9 * value.abs().max(before.abs()) {
-        return "the same".into();
+        return Some("the same".into());
     }
     let arrow = if difference > 0.0 { "▲" } else { "▼" };
     let word = if difference > 0.0 { "more" } else { "less" };
@@ -132,7 +132,7 @@ fn change(value: f64, before: f64, unit: Option<&str>) -> String {
     let share = percent.map_or(String::new(), |percent| {
         format!(" ({}{})", if percent > 0.0 { "+" } else { "" }, with_unit(percent, Some("%")))
     });
-    format!("{arrow} {} {word}{share}", with_unit(difference.abs(), unit))
+    Some(format!("{arrow} {} {word}{share}", with_unit(difference.abs(), unit)))
 }
 
 /// A section as the document has it.
@@ -224,6 +224,7 @@ mod tests {
         assert_eq!(told(3.0, None, 0.0), "▲ 3 more");
         assert_eq!(told(0.1 + 0.2, None, 0.3), "the same");
         assert_eq!(Compared::new("x", None, None, Some(1.0)).change, None);
+        assert_eq!(Compared::new("x", Some(1e308), None, Some(-1e308)).change, None, "beyond what can be reckoned");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::params::{Check, Params};
 use super::probe::{Finding, look};
 use super::remedy::{self, are_over};
 use super::report::Report;
+use super::runs::Sick;
 use crate::JobEnv;
 
 /// Where what is remembered is kept.
@@ -148,6 +149,16 @@ async fn act(
 ) -> Result<Option<Used>, JobError> {
     let check = &params.checks[index];
     let (name, limits, now) = (&check.name, check.limits(), ctx.now());
+    let finding = if finding.sick.is_empty() {
+        finding
+    } else {
+        // Another check may have taken long, and runs do not wait for that.
+        let Some(finding) = look(ctx, env, check).await else {
+            memory.entry(name.clone()).or_default().well();
+            return Ok(None);
+        };
+        finding
+    };
     ctx.log(format!("{name}: {}", finding.reason)).await;
     report.found.push(json!({ "check": name, "reason": finding.reason }));
     let Some(remedy) = &check.remedy else {
@@ -202,7 +213,8 @@ async fn act(
 /// Looks again until the remedy has helped, for as long as the check says.
 async fn verify(ctx: RunContext, env: Arc<JobEnv>, params: Arc<Params>, used: Used) -> Effect {
     let check = &params.checks[used.index];
-    let pause = (check.verify_for / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+    let longest = (check.verify_for / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+    let mut pause = SHORTEST_PAUSE;
     if !rest(&ctx, check.verify_after).await {
         return Effect::Open;
     }
@@ -225,6 +237,7 @@ async fn verify(ctx: RunContext, env: Arc<JobEnv>, params: Arc<Params>, used: Us
                 return effect;
             },
         }
+        pause = (pause * 2).min(longest);
     }
 }
 
@@ -244,8 +257,9 @@ async fn once(ctx: &RunContext, env: &Arc<JobEnv>, check: &Check, used: &Used) -
         None => Effect::Helped,
         // Of a check that looks at many schedules, those count that something was done about.
         Some(found) if !used.finding.sick.is_empty() => {
-            let acted_on = |name: &ScheduleName| used.finding.sick.iter().any(|sick| sick.schedule == *name);
-            match found.sick.iter().any(|sick| acted_on(&sick.schedule)) || found.sick.is_empty() {
+            let before = |now: &Sick| used.finding.sick.iter().find(|sick| sick.schedule == now.schedule);
+            let still = |now: &Sick| before(now).is_some_and(|before| now.ill.is_still(&before.ill));
+            match found.sick.iter().any(still) || found.sick.is_empty() {
                 true => Effect::NotHelped(found.reason),
                 false => Effect::Helped,
             }

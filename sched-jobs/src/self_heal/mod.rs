@@ -20,9 +20,9 @@ use serde_json::json;
 
 use self::params::Params;
 use self::report::Report;
-use self::runs::{Ill, sick};
+use self::runs::{Ill, Reader};
 use crate::JobEnv;
-use crate::history::since;
+use crate::history::walk;
 
 struct SelfHeal {
     params: Arc<Params>,
@@ -51,10 +51,12 @@ impl SelfHeal {
         let within = TimeDelta::from_std(params.within).unwrap_or(TimeDelta::MAX);
         let from = ctx.now().checked_sub_signed(within).unwrap_or(DateTime::UNIX_EPOCH);
         let mut left = params.max_retries;
-        for sick in sick(&since(ctx, from).await?, ctx.schedule()) {
+        let mut reader = Reader::new(ctx.schedule(), from);
+        walk(ctx, from, |row| reader.read(row)).await?;
+        for sick in reader.sick() {
             let (wanted, again, what) = match sick.ill {
                 Ill::Failed { retries, .. } => (params.retries_failed(), retries > 0, "retry"),
-                Ill::Missed { .. } => (params.recovers_missed(), false, "recover"),
+                Ill::Missed { .. } | Ill::Gaps { .. } => (params.recovers_missed(), false, "recover"),
             };
             if !wanted {
                 continue;
@@ -70,7 +72,9 @@ impl SelfHeal {
             match sick.ill {
                 _ if params.dry_run => report.would.push(json!({ "schedule": sick.schedule, "remedy": what })),
                 Ill::Failed { run_id, .. } => report.runs.retry(ctx, &sick.schedule, run_id).await,
-                Ill::Missed { at, .. } => report.runs.recover(ctx, &sick.schedule, at).await,
+                Ill::Missed { at, .. } | Ill::Gaps { until: at, .. } => {
+                    report.runs.recover(ctx, &sick.schedule, at).await;
+                }
             }
         }
         Ok(())

@@ -8,11 +8,11 @@ use sched_core::process::Waiting;
 use sched_core::{HistoryFilter, HistoryRow, OutboxLine, RunContext, RunState};
 
 use super::params::{Certificate, Check, Disk, FileAge, Free, LastSuccess, Probe, Undelivered, patterns};
-use super::runs::{Ill, Sick, matches, sick, stuck};
+use super::runs::{Ill, Reader, Sick, matches, stuck};
 use super::{certificate, memory};
 use crate::JobEnv;
 use crate::command::Command;
-use crate::history::since;
+use crate::history::walk;
 use crate::http::{Marks, connect, host_and_port};
 use crate::size::Size;
 
@@ -95,12 +95,13 @@ async fn once(ctx: &RunContext, env: &Arc<JobEnv>, probe: &Probe) -> Result<Opti
         Probe::Certificate(wanted) => certificate_left(wanted, now).await?,
         Probe::LastSuccess(wanted) => last_success(ctx, wanted).await?,
         Probe::FailedRuns(runs) => {
-            let rows = rows(ctx, runs.within).await?;
-            return Ok(ill(&rows, ctx, &runs.schedules, |ill| matches!(ill, Ill::Failed { .. })));
+            let sick = read(ctx, runs.within).await?.sick();
+            return Ok(ill(sick, &runs.schedules, |ill| matches!(ill, Ill::Failed { .. })));
         }
         Probe::MissedRuns(runs) => {
-            let rows = rows(ctx, runs.within).await?;
-            return Ok(ill(&rows, ctx, &runs.schedules, |ill| matches!(ill, Ill::Missed { .. })));
+            let reader = read(ctx, runs.within).await?;
+            let sick = if runs.every_fire { reader.gaps() } else { reader.sick() };
+            return Ok(ill(sick, &runs.schedules, |ill| !matches!(ill, Ill::Failed { .. })));
         }
         Probe::StuckRuns(wanted) => {
             let filter = HistoryFilter { states: vec![RunState::Running], ..HistoryFilter::newest(1000) };
@@ -176,21 +177,27 @@ async fn last_success(ctx: &RunContext, wanted: &LastSuccess) -> Result<Option<S
     Ok(old.then(|| format!("{name} succeeded last {} ago", span(ctx.now() - at))))
 }
 
-async fn rows(ctx: &RunContext, within: std::time::Duration) -> Result<Vec<HistoryRow>, String> {
-    since(ctx, older(within, ctx.now())).await.map_err(|error| error.to_string())
+async fn read(ctx: &RunContext, within: std::time::Duration) -> Result<Reader, String> {
+    let from = older(within, ctx.now());
+    let mut reader = Reader::new(ctx.schedule(), from);
+    walk(ctx, from, |row| reader.read(row)).await.map_err(|error| error.to_string())?;
+    Ok(reader)
 }
 
-fn ill(rows: &[HistoryRow], ctx: &RunContext, schedules: &[String], of_kind: fn(&Ill) -> bool) -> Option<Finding> {
+fn ill(mut sick: Vec<Sick>, schedules: &[String], of_kind: fn(&Ill) -> bool) -> Option<Finding> {
     let patterns = patterns(schedules);
-    let mut sick = sick(rows, ctx.schedule());
     sick.retain(|sick| of_kind(&sick.ill) && matches(&patterns, &sick.schedule));
     let words = |Sick { schedule, ill }: &Sick| match ill {
         Ill::Failed { error, .. } => {
             let error = error.as_deref().and_then(|error| error.lines().next()).unwrap_or("failed");
             format!("{schedule}: {error}")
         }
-        Ill::Missed { count: 1, at } => format!("{schedule} missed its fire of {at}"),
-        Ill::Missed { count, at } => format!("{schedule} missed {count} fires, the last of {at}"),
+        Ill::Missed { count: 1, at } | Ill::Gaps { count: 1, until: at, .. } => {
+            format!("{schedule} missed its fire of {at}")
+        }
+        Ill::Missed { count, at } | Ill::Gaps { count, until: at, .. } => {
+            format!("{schedule} missed {count} fires, the last of {at}")
+        }
     };
     let reason = listed(sick.iter().map(words))?;
     Some(Finding { reason, sick })

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::params::{Check, Remedy, Restart};
 use super::probe::Finding;
-use super::runs::{self, Ill};
+use super::runs::{self, Ill, Sick};
 use crate::JobEnv;
 use crate::command::{Command, Params as Program};
 use crate::http::Marks;
@@ -59,6 +59,30 @@ impl Done {
         }
     }
 
+    /// Runs the oldest fires that were missed between two instants, no more than `most`; gives how many.
+    async fn backfill(
+        &mut self,
+        ctx: &RunContext,
+        schedule: &ScheduleName,
+        (from, until): (DateTime<Utc>, DateTime<Utc>),
+        most: usize,
+    ) -> usize {
+        let fires = ctx.backfill(schedule.clone(), from, until, u32::try_from(most).unwrap_or(u32::MAX)).await;
+        let fires = match fires {
+            Ok(fires) => fires,
+            Err(error) => {
+                self.refuse(schedule, &error);
+                return 0;
+            }
+        };
+        for fire in &fires {
+            let told = json!({ "schedule": schedule, "nominal_at": fire.nominal_at, "new_run_id": fire.run_id });
+            self.recovered.push(told);
+            self.started.push((schedule.clone(), fire.run_id));
+        }
+        fires.len()
+    }
+
     fn refuse(&mut self, schedule: &ScheduleName, error: &PortError) {
         self.refused.push(json!({ "schedule": schedule, "reason": error.to_string() }));
     }
@@ -94,11 +118,25 @@ pub(super) fn scope(remedy: &Remedy, mut finding: Finding, now: DateTime<Utc>) -
                 return scope;
             }
         }
-        Remedy::Backfill(rule) => finding.sick.truncate(rule.most),
+        Remedy::Backfill(rule) => {
+            finding.sick.sort_by_key(|sick| match sick.ill {
+                Ill::Failed { at, .. } | Ill::Missed { at, .. } | Ill::Gaps { from: at, .. } => at,
+            });
+            finding.sick.truncate(rule.most);
+        }
         Remedy::Trigger(_) | Remedy::Command(_) | Remedy::Call(_) | Remedy::Restart(_) | Remedy::Redeliver(_) => {}
     }
     scope.now = Some(finding);
     scope
+}
+
+/// How many runs it may start at a time.
+const fn most(remedy: &Remedy) -> usize {
+    match remedy {
+        Remedy::Retry(rule) => rule.most,
+        Remedy::Backfill(rule) => rule.most,
+        _ => 1,
+    }
 }
 
 /// Uses a remedy.
@@ -115,10 +153,16 @@ pub(super) async fn apply(
     let mut done = Done::default();
     match remedy {
         Remedy::Retry(_) | Remedy::Backfill(_) => {
-            for sick in &finding.sick {
-                match sick.ill {
-                    Ill::Failed { run_id, .. } => done.retry(ctx, &sick.schedule, run_id).await,
-                    Ill::Missed { at, .. } => done.recover(ctx, &sick.schedule, at).await,
+            let mut left = most(remedy);
+            for (index, Sick { schedule, ill }) in finding.sick.iter().enumerate() {
+                match *ill {
+                    Ill::Failed { run_id, .. } => done.retry(ctx, schedule, run_id).await,
+                    Ill::Missed { at, .. } => done.recover(ctx, schedule, at).await,
+                    Ill::Gaps { from, until, .. } => {
+                        // No schedule takes what is there for all.
+                        let share = left.div_ceil(finding.sick.len() - index);
+                        left -= done.backfill(ctx, schedule, (from, until), share).await.min(left);
+                    }
                 }
             }
         }

@@ -10,9 +10,9 @@ use sched_core::{HistoryRow, Origin, Reason, RunId, RunRecord, RunState, Schedul
 /// A back-off grows no longer than this.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(86_400);
 /// A chain of retries is followed no further.
-const LONGEST_CHAIN: u32 = 1000;
+const LONGEST_CHAIN: usize = 1000;
 
-/// A schedule whose newest line of history is a failure or a miss.
+/// A schedule that failed or missed fires.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Sick {
     pub(super) schedule: ScheduleName,
@@ -25,6 +25,20 @@ pub(super) enum Ill {
     Failed { run_id: RunId, retries: u32, at: DateTime<Utc>, error: Option<String> },
     /// The last fire that was missed, and how many were.
     Missed { at: DateTime<Utc>, count: u64 },
+    /// The first and the last fire that were missed and have not run since, and how many were; some may be older than what
+    /// is looked at.
+    Gaps { from: DateTime<Utc>, until: DateTime<Utc>, count: u64 },
+}
+
+impl Ill {
+    /// Whether another look finds what was found before, and not something new.
+    pub(super) fn is_still(&self, before: &Self) -> bool {
+        match (before, self) {
+            (Self::Missed { at, .. }, Self::Missed { at: now, .. }) => at == now,
+            (Self::Gaps { from, .. }, Self::Gaps { from: now, .. }) => from == now,
+            _ => true,
+        }
+    }
 }
 
 /// Which schedules are looked at: those that match one of the patterns, or all.
@@ -44,45 +58,99 @@ fn tells(row: &HistoryRow) -> bool {
     }
 }
 
-/// The schedules that are ill, in the order of their names. Rows come newest first. Whatever has succeeded since, or is
-/// under way, is not.
-pub(super) fn sick(rows: &[HistoryRow], own: &ScheduleName) -> Vec<Sick> {
-    let mut newest: BTreeMap<&ScheduleName, &HistoryRow> = BTreeMap::new();
-    let mut runs: BTreeMap<RunId, &RunRecord> = BTreeMap::new();
-    for row in rows {
-        if row.schedule() != own && tells(row) {
-            newest.entry(row.schedule()).or_insert(row);
+/// Reads lines of history, newest first. It keeps a line for each schedule and a little for each repetition.
+#[derive(Debug)]
+pub(super) struct Reader {
+    own: ScheduleName,
+    from: DateTime<Utc>,
+    newest: BTreeMap<ScheduleName, HistoryRow>,
+    /// Retries, each with the run that it repeats.
+    retries: BTreeMap<RunId, RunId>,
+    /// Runs that were repeated.
+    repeated: BTreeSet<RunId>,
+    gaps: BTreeMap<ScheduleName, Ill>,
+}
+
+impl Reader {
+    /// Looks at fires since `from`, and not at its own schedule.
+    pub(super) fn new(own: &ScheduleName, from: DateTime<Utc>) -> Self {
+        let (newest, retries, repeated, gaps) = Default::default();
+        Self { own: own.clone(), from, newest, retries, repeated, gaps }
+    }
+
+    /// Takes a line.
+    pub(super) fn read(&mut self, row: HistoryRow) {
+        if let HistoryRow::Run(run) = &row
+            && let Some(parent) = run.parent.filter(|_| is_retry(run))
+        {
+            self.retries.insert(run.run_id, parent);
+            self.repeated.insert(parent);
         }
-        if let HistoryRow::Run(run) = row {
-            runs.insert(run.run_id, run);
+        if *row.schedule() == self.own {
+            return;
+        }
+        self.gap(&row);
+        if tells(&row) && !self.newest.contains_key(row.schedule()) {
+            self.newest.insert(row.schedule().clone(), row);
         }
     }
-    let retried: BTreeSet<RunId> = runs.values().filter(|run| is_retry(run)).filter_map(|run| run.parent).collect();
-    let retries = |run: &RunRecord| {
-        let (mut count, mut run) = (0, run);
-        while is_retry(run) && count < LONGEST_CHAIN {
-            count += 1;
-            match run.parent.and_then(|parent| runs.get(&parent)) {
-                Some(parent) => run = parent,
-                None => break,
+
+    fn gap(&mut self, row: &HistoryRow) {
+        let (first, last, number) = match row {
+            HistoryRow::Range(range) if range.state == RunState::Missed && !range.superseded => {
+                (range.from.max(self.from), range.until, range.count)
             }
+            HistoryRow::Run(run) if run.state == RunState::Missed && !self.repeated.contains(&run.run_id) => {
+                let Some(at) = run.nominal_at else { return };
+                (at, at, 1)
+            }
+            _ => return,
+        };
+        if last < self.from {
+            return;
         }
-        count
-    };
-    let ill = |row: &HistoryRow| match row {
-        HistoryRow::Run(run) if run.state.is_failure() && !run.abandoned && !retried.contains(&run.run_id) => {
-            let at = run.finished_at.unwrap_or(run.queued_at);
-            Some(Ill::Failed { run_id: run.run_id, retries: retries(run), at, error: run.error.clone() })
+        let ill = self.gaps.entry(row.schedule().clone());
+        let ill = ill.or_insert(Ill::Gaps { from: first, until: last, count: 0 });
+        if let Ill::Gaps { from, until, count } = ill {
+            (*from, *until, *count) = (first.min(*from), last.max(*until), *count + number);
         }
-        // It waited for a free place until its window had passed.
-        HistoryRow::Run(run) if run.state == RunState::Missed => Some(Ill::Missed { at: run.nominal_at?, count: 1 }),
-        HistoryRow::Range(range) if range.state == RunState::Missed => {
-            Some(Ill::Missed { at: range.until, count: range.count })
-        }
-        _ => None,
-    };
-    let found = newest.into_iter();
-    found.filter_map(|(name, row)| Some(Sick { schedule: name.clone(), ill: ill(row)? })).collect()
+    }
+
+    fn retries(&self, run_id: RunId) -> u32 {
+        let parent = |run_id: &RunId| self.retries.get(run_id).copied();
+        let chain = std::iter::successors(parent(&run_id), parent).take(LONGEST_CHAIN);
+        u32::try_from(chain.count()).unwrap_or(u32::MAX)
+    }
+
+    /// The schedules whose newest line is a failure or a miss, in the order of their names. Whatever has succeeded since,
+    /// or is under way, is not.
+    pub(super) fn sick(&self) -> Vec<Sick> {
+        let ill = |row: &HistoryRow| match row {
+            HistoryRow::Run(run)
+                if run.state.is_failure() && !run.abandoned && !self.repeated.contains(&run.run_id) =>
+            {
+                let at = run.finished_at.unwrap_or(run.queued_at);
+                let retries = self.retries(run.run_id);
+                Some(Ill::Failed { run_id: run.run_id, retries, at, error: run.error.clone() })
+            }
+            // It waited for a free place until its window had passed.
+            HistoryRow::Run(run) if run.state == RunState::Missed => {
+                Some(Ill::Missed { at: run.nominal_at?, count: 1 })
+            }
+            HistoryRow::Range(range) if range.state == RunState::Missed => {
+                Some(Ill::Missed { at: range.until, count: range.count })
+            }
+            _ => None,
+        };
+        let newest = self.newest.iter();
+        newest.filter_map(|(name, row)| Some(Sick { schedule: name.clone(), ill: ill(row)? })).collect()
+    }
+
+    /// The schedules with fires that were missed and have not run since, in the order of their names.
+    pub(super) fn gaps(&self) -> Vec<Sick> {
+        let sick = |(name, ill): (&ScheduleName, &Ill)| Sick { schedule: name.clone(), ill: ill.clone() };
+        self.gaps.iter().map(sick).collect()
+    }
 }
 
 /// Whether a failed run may be tried again.
@@ -185,10 +253,18 @@ mod tests {
         })
     }
 
+    /// Of lines newest first.
+    fn reader(rows: &[HistoryRow]) -> Reader {
+        let mut reader = Reader::new(&"own".parse().unwrap(), at(0));
+        rows.iter().cloned().for_each(|row| reader.read(row));
+        reader
+    }
+
+    /// Of lines oldest first.
     fn ill(rows: &[HistoryRow]) -> Vec<String> {
         let mut rows = rows.to_vec();
         rows.reverse();
-        sick(&rows, &"own".parse().unwrap()).into_iter().map(|sick| sick.schedule.to_string()).collect()
+        reader(&rows).sick().into_iter().map(|sick| sick.schedule.to_string()).collect()
     }
 
     #[test]
@@ -206,7 +282,7 @@ mod tests {
         let abandoned = RunRecord { abandoned: true, ..run("a", 1, RunState::TimedOut, None) };
         assert!(ill(&[row(abandoned)]).is_empty(), "it is not over");
         let chained = RunRecord { origin: Origin::Chain, ..run("d", 1, RunState::Failed, Some(id(0))) };
-        let found = sick(&[row(chained)], &"own".parse().unwrap());
+        let found = reader(&[row(chained)]).sick();
         assert!(matches!(found[0].ill, Ill::Failed { retries: 0, .. }), "a chain is no retry");
     }
 
@@ -225,7 +301,7 @@ mod tests {
                     tries = 0;
                     None
                 } else {
-                    let found = sick(&rows, &"own".parse().unwrap());
+                    let found = reader(&rows).sick();
                     prop_assert_eq!(found.is_empty(), last_succeeded);
                     let Some(Sick { ill: Ill::Failed { run_id, retries, at, .. }, .. }) = found.into_iter().next() else {
                         continue;
@@ -242,6 +318,34 @@ mod tests {
                 last_succeeded = succeeds;
             }
         }
+    }
+
+    #[test]
+    fn gaps_are_what_was_missed_within_the_time_and_has_not_run_since() {
+        let missed = |minute, count: u32| match range("a", minute, RunState::Missed, Reason::Superseded) {
+            HistoryRow::Range(range) => RangeRecord { from: at(minute + 1 - count), count: count.into(), ..range },
+            HistoryRow::Run(_) => unreachable!(),
+        };
+        let waited = |minute| HistoryRow::Run(run("a", minute, RunState::Missed, None));
+        let superseded = HistoryRow::Range(RangeRecord { superseded: true, ..missed(70, 5) });
+        let again = RunRecord {
+            origin: Origin::Backfill,
+            nominal_at: Some(at(60)),
+            ..run("a", 90, RunState::Failed, Some(id(60)))
+        };
+        let rows = [
+            HistoryRow::Run(again),
+            HistoryRow::Run(run("a", 80, RunState::Succeeded, None)),
+            superseded,
+            waited(60),
+            waited(50),
+            HistoryRow::Range(missed(40, 20)),
+            HistoryRow::Range(missed(10, 1)),
+        ];
+        let mut reader = Reader::new(&"own".parse().unwrap(), at(30));
+        rows.into_iter().for_each(|row| reader.read(row));
+        let expected = Ill::Gaps { from: at(30), until: at(50), count: 21 };
+        assert_eq!(reader.gaps(), [Sick { schedule: "a".parse().unwrap(), ill: expected }]);
     }
 
     #[test]

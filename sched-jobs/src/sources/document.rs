@@ -93,9 +93,14 @@ fn text(bytes: &[u8]) -> Result<Value, String> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        let apart = line.split_once(['=', ':']).or_else(|| line.rsplit_once(char::is_whitespace));
-        let pair = apart.and_then(|(name, value)| Some((name.trim(), number(value)?)));
-        let Some((name, value)) = pair.filter(|(name, _)| !name.is_empty()) else {
+        let pair = |apart: Option<(&'_ str, &str)>| {
+            let (name, value) = apart?;
+            let name = name.trim_end_matches(|c: char| c.is_whitespace() || c == '=' || c == ':');
+            (!name.is_empty()).then_some((name.len(), number(value)?))
+        };
+        // Names may have such signs within, as the labels of Prometheus do.
+        let pair = pair(line.rsplit_once(char::is_whitespace)).or_else(|| pair(line.rsplit_once(['=', ':'])));
+        let Some((name, value)) = pair.map(|(length, value)| (&line[..length], value)) else {
             let shown: String = line.chars().take(60).collect();
             return Err(format!("line {}: `{shown}` is not a name and a number", index + 1));
         };
@@ -141,6 +146,9 @@ mod tests {
             "# load\nopen = 3\nclosed: 4\nin work 5.5\n\n",
             Ok(json!({"open":3,"closed":4,"in work":5.5})),
         );
+        check(Format::Text, "open=3", Ok(json!({"open":3})));
+        let labelled = "# TYPE hits counter\nhits{code=\"200\",path=\"/a b\"} 1027\nload:1m 0.5\n";
+        check(Format::Text, labelled, Ok(json!({"hits{code=\"200\",path=\"/a b\"}":1027,"load:1m":0.5})));
         check(Format::Text, "open = 3\nwhat", Err("line 2: `what` is not a name and a number"));
         check(Format::Text, "nan", Err("line 1"));
         check(Format::Text, "inf = infinity", Err("line 1"));

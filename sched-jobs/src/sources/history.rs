@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::reading::Figure;
 use crate::history::{Counts, Statistics};
+use crate::render::percent;
 
 /// Which of the scheduler's own runs. They are those of the period of the brief or report.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -41,7 +42,7 @@ fn figures(counts: &Counts) -> Map<String, Value> {
     ] {
         figures.insert(name.into(), json!(count));
     }
-    let rate = counts.success_rate().map(|rate| (rate * 10_000.0).round() / 100.0);
+    let rate = counts.success_rate().map(|rate| percent(rate, 2));
     figures.insert("success_rate".into(), json!(rate));
     for (name, ms) in [
         ("p50", counts.p50_ms),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use sched_core::ParamError;
+use reqwest::StatusCode;
+use sched_core::{ParamError, RunContext};
 
 use super::Source;
 use crate::JobEnv;
@@ -66,20 +67,32 @@ fn is_safe(method: &str) -> bool {
     ["GET", "HEAD"].iter().any(|safe| method.eq_ignore_ascii_case(safe))
 }
 
-/// What the URL answers; the caller limits the time of all tries together.
-pub(super) async fn fetch(request: &Request, retries: u8, env: &JobEnv, marks: &Marks) -> Result<Vec<u8>, String> {
+/// Whether the same question may be answered another time.
+fn may_pass(status: StatusCode) -> bool {
+    let for_now = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+    status.is_server_error() || for_now.contains(&status)
+}
+
+/// What the URL answers; the caller limits the time of all tries together. A server that says when to come back is asked
+/// then, and not at all when that is later than the limit.
+pub(super) async fn fetch(request: &Request, retries: u8, env: &JobEnv, ctx: &RunContext) -> Result<Vec<u8>, String> {
+    let (marks, begun) = (Marks::of(ctx), ctx.now());
     let mut left = retries;
     let mut wait = WAIT;
     loop {
-        let fault = match request.send(env, marks).await {
+        let (fault, asked) = match request.send(env, &marks).await {
             Ok(answer) if answer.status.is_success() => return answer.whole().map(<[u8]>::to_vec),
-            Ok(answer) if !answer.status.is_server_error() => return Err(format!("answered {}", answer.status)),
-            Ok(answer) => format!("answered {}", answer.status),
-            Err(failure) => failure.message,
+            Ok(answer) if !may_pass(answer.status) => return Err(format!("answered {}", answer.status)),
+            Ok(answer) => (format!("answered {}", answer.status), answer.retry_after(ctx.now())),
+            Err(failure) => (failure.message, None),
         };
         let Some(fewer) = left.checked_sub(1) else { return Err(fault) };
         left = fewer;
-        tokio::time::sleep(wait).await;
+        let rest = request.timeout.saturating_sub((ctx.now() - begun).to_std().unwrap_or_default());
+        if let Some(asked) = asked.filter(|asked| *asked >= rest) {
+            return Err(format!("{fault}, and asks for {}s until it is asked again", asked.as_secs()));
+        }
+        tokio::time::sleep(wait.max(asked.unwrap_or_default())).await;
         wait *= 2;
     }
 }

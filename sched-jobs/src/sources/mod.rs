@@ -13,7 +13,7 @@ mod reading;
 mod sql;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,6 @@ use sched_core::{ParamError, RunContext, duration_text};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tokio::io::AsyncReadExt as _;
 use tokio::task::JoinSet;
 
 use self::document::Format;
@@ -31,8 +30,8 @@ use self::reading::Metric;
 pub(crate) use self::reading::{Column, Figure, Reading, Table};
 use self::sql::Sql;
 use crate::history::Statistics;
-use crate::http::{Basic, Marks, Network};
-use crate::{JobEnv, command};
+use crate::http::{Basic, Network};
+use crate::{JobEnv, command, file};
 
 /// More sources than this are no page any more.
 const MOST: usize = 50;
@@ -168,11 +167,13 @@ impl Source {
 
     async fn read(&self, work: &Work) -> Result<Value, String> {
         if let Some(request) = self.request() {
-            let bytes = http::fetch(&request, self.retries(), &work.env, &Marks::of(&work.ctx)).await?;
+            let bytes = http::fetch(&request, self.retries(), &work.env, &work.ctx).await?;
             return self.format().read(&bytes);
         }
         if let Some(path) = &self.file {
-            return self.format().read(&file(&work.env.path(path)).await?);
+            let path = work.env.path(path);
+            let read = file::read_apart(&path, LARGEST).await;
+            return self.format().read(&read.map_err(|error| format!("{}: {error}", path.display()))?);
         }
         if let Some(sql) = &self.sql {
             return sql.ask(&work.env, self.timeout).await;
@@ -195,21 +196,6 @@ impl Source {
             .and_then(|document| Reading::shape(&self.name, &document, &self.metrics, &self.columns, &units, at))
             .unwrap_or_else(|error| Reading::failed(&self.name, error, at, &self.metrics))
     }
-}
-
-async fn file(path: &Path) -> Result<Vec<u8>, String> {
-    let fault = |error: std::io::Error| format!("{}: {error}", path.display());
-    // A pipe or a device would be read for ever.
-    if !tokio::fs::metadata(path).await.map_err(fault)?.is_file() {
-        return Err(format!("{}: not a file", path.display()));
-    }
-    let mut bytes = Vec::new();
-    let file = tokio::fs::File::open(path).await.map_err(fault)?;
-    file.take(LARGEST + 1).read_to_end(&mut bytes).await.map_err(fault)?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(format!("{}: more than {LARGEST} bytes", path.display()));
-    }
-    Ok(bytes)
 }
 
 /// What reading needs.

@@ -1,14 +1,18 @@
 //! A question to PostgreSQL, in a transaction that can only read.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_core::Stream as _;
 use serde_json::Value;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, Error, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::sql::{LARGEST, MOST_ROWS};
+use super::sql::{LARGEST, MOST_ROWS, too_large};
 use crate::http::tls_config;
 
 /// The rows as objects, at most one more than there may be, each as PostgreSQL writes it in JSON.
@@ -57,16 +61,21 @@ async fn question(client: &Client, query: &str, limit: Duration) -> Result<Vec<V
     client.batch_execute(&begin).await.map_err(fault)?;
     // A comment at its end must not swallow what follows.
     let query = query.trim().trim_end_matches(';');
-    let text = format!("SELECT row_to_json(asked)::text FROM (\n{query}\n) AS asked LIMIT {}", MOST_ROWS + 1);
-    let rows = client.query(&text, &[]).await.map_err(fault)?;
+    // What is too long stays with the server.
+    let text = format!(
+        "SELECT CASE WHEN octet_length(row) <= {LARGEST} THEN row END FROM \
+         (SELECT row_to_json(asked)::text AS row FROM (\n{query}\n) AS asked LIMIT {}) AS rows",
+        MOST_ROWS + 1
+    );
+    let nothing: [&(dyn ToSql + Sync); 0] = [];
+    let mut rows = pin!(client.query_raw(&text, nothing).await.map_err(fault)?);
     let mut size = 0;
-    let mut values = Vec::with_capacity(rows.len());
-    for row in rows {
-        let text: &str = row.try_get(0).map_err(fault)?;
+    let mut values = Vec::new();
+    while let Some(row) = poll_fn(|cx| rows.as_mut().poll_next(cx)).await {
+        let row = row.map_err(fault)?;
+        let text: Option<&str> = row.try_get(0).map_err(fault)?;
+        let text = text.filter(|text| size + text.len() <= LARGEST).ok_or_else(too_large)?;
         size += text.len();
-        if size > LARGEST {
-            return Err(format!("more than {LARGEST} bytes: select less"));
-        }
         values.push(serde_json::from_str(text).map_err(|error| format!("an odd row: {error}"))?);
     }
     Ok(values)

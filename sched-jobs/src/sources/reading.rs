@@ -251,8 +251,11 @@ fn numbers(source: &str, document: &Value, units: &Map<String, Value>, at: DateT
                 }
             }
             Value::Object(fields) => {
+                // A long key before many others would be copied for each of them.
+                let path = shortened(&path, LONGEST_NAME);
                 let dot = if path.is_empty() { "" } else { "." };
-                open.extend(fields.iter().rev().map(|(key, value)| (format!("{path}{dot}{key}"), value)));
+                let named = |key: &str| format!("{path}{dot}{}", shortened(key, LONGEST_NAME));
+                open.extend(fields.iter().rev().map(|(key, value)| (named(key), value)));
             }
             _ => {}
         }

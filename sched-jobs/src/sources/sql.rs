@@ -1,15 +1,17 @@
 //! A source that is a question to a database: a SQLite file, which is opened to read only, or PostgreSQL.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Error, InterruptHandle, OpenFlags};
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 use sched_core::ParamError;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use tokio::sync::oneshot;
 
 use crate::{JobEnv, secret};
 
@@ -19,6 +21,8 @@ pub(super) const MOST_ROWS: usize = 10_000;
 pub(super) const LARGEST: usize = 1 << 20;
 /// As long is waited for a writer of the file.
 const BUSY: Duration = Duration::from_secs(1);
+/// After so many steps of a question it is looked whether anybody waits for it still.
+const STEPS: i32 = 1000;
 
 /// A question to a database.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -83,20 +87,20 @@ impl Sql {
 
     async fn ask_file(&self, path: PathBuf, limit: Duration) -> Result<Vec<Value>, String> {
         let query = self.query.clone();
-        let (send, receive) = oneshot::channel();
-        let asking = tokio::task::spawn_blocking(move || ask(&path, &query, BUSY.min(limit), send));
-        // Without a connection the question has failed already, and says so.
-        let _stop = receive.await.ok().map(Stop);
+        let stop = Stop::default();
+        let stopped = stop.0.clone();
+        let asking = tokio::task::spawn_blocking(move || ask(&path, &query, BUSY.min(limit), stopped));
         asking.await.map_err(|error| error.to_string())?
     }
 }
 
 /// Ends the question when nobody waits for its answer any more.
-struct Stop(InterruptHandle);
+#[derive(Default)]
+struct Stop(Arc<AtomicBool>);
 
 impl Drop for Stop {
     fn drop(&mut self) {
-        self.0.interrupt();
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -114,24 +118,21 @@ fn first_word(query: &str) -> &str {
     }
 }
 
-fn ask(
-    path: &Path,
-    query: &str,
-    busy: Duration,
-    ready: oneshot::Sender<InterruptHandle>,
-) -> Result<Vec<Value>, String> {
+fn ask(path: &Path, query: &str, busy: Duration, stopped: Arc<AtomicBool>) -> Result<Vec<Value>, String> {
     let fault = |error: Error| match error {
         Error::MultipleStatement => "the query is more than one statement".to_owned(),
+        error if error.sqlite_error_code() == Some(ErrorCode::TooBig) => too_large(),
         error => format!("{}: {error}", path.display()),
     };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(fault)?;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(fault)?;
     connection.busy_timeout(busy).map_err(fault)?;
+    connection.progress_handler(STEPS, Some(move || stopped.load(Ordering::Relaxed))).map_err(fault)?;
+    // No more is told than this in all, so no value on the way there need be larger.
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, LARGEST as i32).map_err(fault)?;
+    connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0).map_err(fault)?;
     // A file from elsewhere may have views and triggers that call functions.
     connection.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF").map_err(fault)?;
-    if ready.send(connection.get_interrupt_handle()).is_err() {
-        return Err("nobody waits for it".into());
-    }
     let mut statement = connection.prepare(query).map_err(fault)?;
     if !statement.readonly() || statement.column_count() == 0 {
         return Err("the query would write: only a SELECT is asked".into());
@@ -149,13 +150,17 @@ fn ask(
             let value = row.get_ref(index).map_err(fault)?;
             size += name.len() + length(value);
             if size > LARGEST {
-                return Err(format!("more than {LARGEST} bytes: select less"));
+                return Err(too_large());
             }
             object.insert(name.clone(), plain(value));
         }
         rows.push(Value::Object(object));
     }
     Ok(rows)
+}
+
+pub(super) fn too_large() -> String {
+    format!("more than {LARGEST} bytes: select less")
 }
 
 const fn length(value: ValueRef<'_>) -> usize {

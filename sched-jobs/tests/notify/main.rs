@@ -166,6 +166,15 @@ async fn a_webhook_is_signed_and_says_which_message_it_is() {
 }
 
 #[tokio::test]
+async fn a_secret_that_is_no_url_is_not_told() {
+    let place = Place::new("x");
+    for kind in ["ping", "slack", "webhook"] {
+        let error = place.test(kind, &json!({ "url": "file:secret" })).await.unwrap_err().to_string();
+        assert!(error.contains("is no http URL") && !error.contains("whsec"), "{kind}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn refusals_say_what_the_other_side_said_and_which_of_them_are_for_good() {
     let place = Place::new("x");
     let post = |address: String| json!({ "url": format!("http://{address}/") });

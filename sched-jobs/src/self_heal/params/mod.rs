@@ -14,6 +14,7 @@ pub(super) use self::probe::{Certificate, Disk, FileAge, Free, LastSuccess, Prob
 pub(super) use self::remedy::{Remedy, Restart};
 use super::decide::Limits;
 use crate::JobEnv;
+use crate::http::Request;
 
 /// So many checks has one schedule.
 const MOST_CHECKS: usize = 100;
@@ -156,6 +157,14 @@ impl Params {
     pub(super) fn check(&self, env: &JobEnv) -> Checked {
         if self.checks.len() > MOST_CHECKS {
             return fault("", "checks", format!("at most {MOST_CHECKS}"));
+        }
+        if self.timeout.is_zero() {
+            return fault("", "timeout", "must be longer than nothing");
+        }
+        for (index, url) in self.health_urls.iter().enumerate() {
+            Request::to(url.clone())
+                .check_url(env)
+                .map_err(|why| ParamError::new(format!("health_urls[{index}]"), why))?;
         }
         let mut names = BTreeSet::new();
         for (index, check) in self.checks.iter().enumerate() {

@@ -36,7 +36,7 @@ pub(in crate::self_heal) enum Probe {
     /// No schedule's newest run is a failure.
     FailedRuns(Runs),
     /// No schedule's newest fire was missed.
-    MissedRuns(Runs),
+    MissedRuns(Missed),
     /// No run goes on for too long.
     StuckRuns(Stuck),
     /// No channel has given up what it was to tell.
@@ -141,6 +141,26 @@ pub(in crate::self_heal) struct Runs {
 impl Default for Runs {
     fn default() -> Self {
         Self { schedules: Vec::new(), within: a_day() }
+    }
+}
+
+/// Whose fires.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(in crate::self_heal) struct Missed {
+    /// Names of schedules, with `*` and `?`; all unless set.
+    pub(in crate::self_heal) schedules: Vec<String>,
+    /// How far back it looks.
+    #[serde(with = "duration_text")]
+    #[schemars(with = "String")]
+    pub(in crate::self_heal) within: Duration,
+    /// Every missed fire of that time that has not run since counts, and not only the newest of a schedule.
+    pub(in crate::self_heal) every_fire: bool,
+}
+
+impl Default for Missed {
+    fn default() -> Self {
+        Self { schedules: Vec::new(), within: a_day(), every_fire: false }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{JobEnv, command};
 pub(in crate::self_heal) enum Remedy {
     /// Run failed runs again.
     Retry(Retry),
-    /// Run the newest missed fire of each schedule.
+    /// Run the missed fires that were found, the oldest first.
     Backfill(Backfill),
     /// Run a schedule.
     Trigger(Trigger),
@@ -56,7 +56,7 @@ impl Default for Retry {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(in crate::self_heal) struct Backfill {
-    /// At most so many at a time.
+    /// At most so many at a time, of all schedules together.
     pub(in crate::self_heal) most: usize,
 }
 
@@ -107,6 +107,8 @@ impl Remedy {
             Self::Retry(retry) if !(1..=MOST_USES as u32).contains(&retry.retries) => {
                 fault(at, "retry.retries", format!("must be 1 to {MOST_USES}"))
             }
+            Self::Retry(Retry { most: 0, .. }) => fault(at, "retry.most", "must be 1 or more"),
+            Self::Backfill(Backfill { most: 0 }) => fault(at, "backfill.most", "must be 1 or more"),
             Self::Retry(_) | Self::Backfill(_) | Self::Trigger(_) | Self::Redeliver(_) => Ok(()),
             Self::Command(program) => program.check(&format!("{at}command.")),
             Self::Call(request) => request.check(&format!("{at}call."), env),

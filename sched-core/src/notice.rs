@@ -275,12 +275,15 @@ impl ChannelPolicy {
         }
     }
 
-    /// When something decided at `at` may be told.
-    pub(crate) fn opens(&self, kind: NoticeKind, at: DateTime<Utc>) -> DateTime<Utc> {
+    /// Until when nothing of this kind is told, in quiet hours.
+    pub(crate) fn quiet_until(&self, kind: NoticeKind, at: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.quiet.as_ref().filter(|quiet| !quiet.except.contains(&kind))?.ends(at)
+    }
+
+    /// When the group is complete that something decided at `at` begins.
+    pub(crate) fn grouped(&self, at: DateTime<Utc>) -> DateTime<Utc> {
         let group = TimeDelta::from_std(self.group).unwrap_or(TimeDelta::MAX);
-        let quiet = self.quiet.as_ref().filter(|quiet| !quiet.except.contains(&kind));
-        let ends = quiet.and_then(|quiet| quiet.ends(at));
-        ends.unwrap_or_else(|| at.checked_add_signed(group).unwrap_or(at))
+        at.checked_add_signed(group).unwrap_or(at)
     }
 }
 

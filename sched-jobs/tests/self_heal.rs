@@ -463,6 +463,11 @@ fn parameters_that_cannot_work_are_refused_with_their_place() {
         "params.checks[0].remedy.call.bearer: ",
     );
     let missed = || json!({ "missed_runs": {} });
+    refused(
+        one(json!({ "failed_runs": { "within": "1d" } }), json!({ "retry": { "retries": 3, "backoff": "6h" } })),
+        "params.checks[0].check.failed_runs.within: is shorter than the waits of all retries (1d 18h)",
+    );
+    refused(json!({ "checks": [check("a\nb", tcp(), Value::Null)] }), "params.checks[0].name: must have");
     refused(one(missed(), json!({ "backfill": { "most": 0 } })), "params.checks[0].remedy.backfill.most: must be 1");
     refused(json!({ "health_urls": ["http://a/", "b"] }), "params.health_urls[1]: a URL begins");
     refused(json!({ "health_urls": ["http://u:s3cret@a/"] }), "params.health_urls[0]: it has a password in it");

@@ -57,9 +57,12 @@ impl Line {
         self.waiting.len() + self.sending.len() + self.unwritten
     }
 
-    /// When one more may go out: with those that wait already, if they go soon.
+    /// When one more may go out: with those that wait already, if they go soon. In quiet hours it joins nobody.
     pub(super) fn joins(&self, kind: NoticeKind, at: DateTime<Utc>) -> DateTime<Utc> {
-        let opens = self.policy.opens(kind, at);
+        if let Some(ends) = self.policy.quiet_until(kind, at) {
+            return ends;
+        }
+        let opens = self.policy.grouped(at);
         self.waiting.keys().next().map_or(opens, |(first, _)| opens.min((*first).max(at)))
     }
 

@@ -169,6 +169,23 @@ fn given_quiet_hours_then_the_morning_tells_of_the_night_and_only_the_excepted_a
 }
 
 #[test]
+fn given_quiet_hours_then_nothing_is_told_in_them_in_the_company_of_what_waits_already() {
+    let quiet = r#"{ "from": "22:00", "until": "07:00" }"#;
+    let policy = ChannelPolicy { quiet: Some(serde_json::from_str(quiet).unwrap()), ..ChannelPolicy::default() };
+    let mut bench = start(MemoryStore::new(), "2026-01-01T23:58:00Z", &[hourly("a")], policy);
+    bench.channels_answer(Answer::Refuse(DeliveryError::new("busy").retry_after(HOUR)));
+    let letter = Letter { subject: "The day".into(), text: "good".into(), html: None };
+    bench.command(Command::Send { channels: vec![name("ops")], schedule: "a".parse().unwrap(), letter }).unwrap();
+    bench.advance(MINUTE);
+    assert_eq!(bench.take_sent().len(), 1);
+    bench.channels_answer(Answer::Take);
+    bench.advance(7 * HOUR);
+    assert_eq!(bench.take_sent(), ["ops: The day"]);
+    bench.advance(5 * MINUTE);
+    assert_eq!(bench.take_sent().len(), 1);
+}
+
+#[test]
 fn given_a_channel_that_is_told_of_each_run_then_it_hears_in_order_and_one_by_one() {
     let policy = ChannelPolicy::each_run();
     let policies = channels(&[("ops", policy)]);

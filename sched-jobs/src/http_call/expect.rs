@@ -99,6 +99,14 @@ impl Expectation {
                 "what is not there has no value: leave one of them out",
             ));
         }
+        if let (Some(min), Some(max)) = (self.min, self.max)
+            && min > max
+        {
+            return Err(ParamError::new(
+                format!("{place}.max"),
+                format!("no number is from {min} to {max}: swap them"),
+            ));
+        }
         Ok(())
     }
 
@@ -137,7 +145,9 @@ impl Expectation {
 
 /// Whether two values are the same; 1 and 1.0 are.
 fn same(one: &Value, other: &Value) -> bool {
-    one == other || (one.is_number() && other.is_number() && one.as_f64() == other.as_f64())
+    // Whole numbers are compared as they are: as floats, large ones that differ would be the same.
+    let float = (one.is_f64() && other.is_number()) || (other.is_f64() && one.is_number());
+    one == other || (float && one.as_f64() == other.as_f64())
 }
 
 fn holds(value: &Value, part: &Value) -> bool {
@@ -211,6 +221,13 @@ mod tests {
         assert_eq!(told(json!({ "pointer": "/gone", "equals": 1 })), "nothing is at /gone");
         assert_eq!(told(json!({ "pointer": "/n", "exists": false })), "/n is there: 3");
         assert_eq!(told(json!({ "pointer": "/list", "contains": 2 })), "/list is [1,\"a\"] and does not contain 2");
+        let ids = json!({ "id": 9_007_199_254_740_993_u64 });
+        let other = json!({ "pointer": "/id", "equals": 9_007_199_254_740_992_u64 });
+        let found = serde_json::from_value::<Expectation>(other).unwrap().fault(&ids);
+        assert_eq!(found.unwrap(), "/id is 9007199254740993, not 9007199254740992");
+        let never = json!({ "pointer": "/n", "min": 4, "max": 3 });
+        let never = serde_json::from_value::<Expectation>(never).unwrap().check("expect[0]").unwrap_err();
+        assert!(never.to_string().contains("expect[0].max: no number is from 4 to 3"), "{never}");
         let long = Value::String("x".repeat(1000));
         assert!(told(json!({ "pointer": "/text", "equals": long })).len() < 200);
     }

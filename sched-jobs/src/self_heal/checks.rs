@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::decide::{Decision, Past};
 use super::params::{Check, Params};
-use super::probe::{Finding, look};
+use super::probe::{Finding, look, moment};
 use super::remedy::{self, are_over};
 use super::report::Report;
 use super::runs::Sick;
@@ -182,6 +182,7 @@ async fn act(
             return Ok(None);
         }
         Decision::GiveUp(until) => {
+            let until = moment(until);
             report.give_up(name, format!("{}; its remedy did not help, and rests until {until}", finding.reason));
             return Ok(None);
         }

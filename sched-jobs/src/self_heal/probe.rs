@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use sched_core::process::Waiting;
 use sched_core::{HistoryFilter, HistoryRow, OutboxLine, RunContext, RunState};
 
@@ -35,7 +35,7 @@ impl From<String> for Finding {
 }
 
 /// A span of time in its two largest units.
-fn span(span: TimeDelta) -> String {
+pub(super) fn span(span: TimeDelta) -> String {
     let seconds = span.num_seconds().unsigned_abs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
@@ -44,6 +44,11 @@ fn span(span: TimeDelta) -> String {
         (0, 0, 1..) => format!("{minutes}m {}s", seconds % 60),
         (0, 0, 0) => format!("{seconds}s"),
     }
+}
+
+/// An instant, for people.
+pub(super) fn moment(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 fn older(than: std::time::Duration, now: DateTime<Utc>) -> DateTime<Utc> {
@@ -193,10 +198,10 @@ fn ill(mut sick: Vec<Sick>, schedules: &[String], of_kind: fn(&Ill) -> bool) -> 
             format!("{schedule}: {error}")
         }
         Ill::Missed { count: 1, at } | Ill::Gaps { count: 1, until: at, .. } => {
-            format!("{schedule} missed its fire of {at}")
+            format!("{schedule} missed its fire of {}", moment(*at))
         }
         Ill::Missed { count, at } | Ill::Gaps { count, until: at, .. } => {
-            format!("{schedule} missed {count} fires, the last of {at}")
+            format!("{schedule} missed {count} fires, the last of {}", moment(*at))
         }
     };
     let reason = listed(sick.iter().map(words))?;

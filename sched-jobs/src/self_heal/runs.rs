@@ -162,13 +162,18 @@ pub(super) enum Retry {
     Exhausted,
 }
 
+/// From a failure that was tried again so often to the next retry.
+pub(super) fn wait(retries: u32, backoff: Duration) -> Duration {
+    backoff.saturating_mul(2u32.saturating_pow(retries)).min(LONGEST_BACKOFF)
+}
+
 /// Decides it: at most so many retries, each waiting twice as long as the one before.
 pub(super) fn retry(retries: u32, at: DateTime<Utc>, now: DateTime<Utc>, most: u32, backoff: Duration) -> Retry {
     if retries >= most {
         return Retry::Exhausted;
     }
-    let wait = backoff.saturating_mul(2u32.saturating_pow(retries)).min(LONGEST_BACKOFF);
-    let until = TimeDelta::from_std(wait).ok().and_then(|wait| at.checked_add_signed(wait)).unwrap_or(at);
+    let until =
+        TimeDelta::from_std(wait(retries, backoff)).ok().and_then(|wait| at.checked_add_signed(wait)).unwrap_or(at);
     // A failure that lies ahead, after the clock went back, has waited long enough.
     if until > now && at <= now { Retry::Wait(until) } else { Retry::Now }
 }

@@ -6,6 +6,7 @@ mod remedy;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use sched_core::{ParamError, duration_text};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 pub(super) use self::probe::{Certificate, Disk, FileAge, Free, LastSuccess, Probe, Undelivered, patterns};
 pub(super) use self::remedy::{Remedy, Restart};
 use super::decide::Limits;
+use super::probe::span;
 use crate::JobEnv;
 use crate::http::Request;
 
@@ -169,8 +171,8 @@ impl Params {
         let mut names = BTreeSet::new();
         for (index, check) in self.checks.iter().enumerate() {
             let at = format!("checks[{index}].");
-            if check.name.is_empty() || check.name.len() > 100 {
-                return fault(&at, "name", "must have 1 to 100 bytes");
+            if check.name.trim().is_empty() || check.name.len() > 100 || check.name.contains(char::is_control) {
+                return fault(&at, "name", "must have 1 to 100 bytes on one line");
             }
             if !names.insert(check.name.as_str()) {
                 return fault(&at, "name", format!("`{}` is the name of two checks", check.name));
@@ -208,6 +210,12 @@ impl Check {
         match (&self.remedy, &self.check) {
             (Some(Remedy::Retry(_)), check) if !matches!(check, Probe::FailedRuns(_)) => {
                 fault(at, "remedy.retry", "it runs the runs again that a check `failed_runs` finds")
+            }
+            (Some(Remedy::Retry(retry)), Probe::FailedRuns(runs)) if retry.waits() > runs.within => {
+                let waits = span(TimeDelta::from_std(retry.waits()).unwrap_or(TimeDelta::MAX));
+                let why =
+                    format!("is shorter than the waits of all retries ({waits}): older ones would not be counted");
+                fault(at, "check.failed_runs.within", why)
             }
             (Some(Remedy::Backfill(_)), check) if !matches!(check, Probe::MissedRuns(_)) => {
                 fault(at, "remedy.backfill", "it runs the fires that a check `missed_runs` finds")

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::super::runs;
 use super::{Checked, MOST_USES, fault};
 use crate::http::Request;
 use crate::{JobEnv, command};
@@ -49,6 +50,17 @@ pub(in crate::self_heal) struct Retry {
 impl Default for Retry {
     fn default() -> Self {
         Self { retries: one(), backoff: Duration::ZERO, most: ten() }
+    }
+}
+
+impl Retry {
+    /// From the failure to the last retry, at the least.
+    pub(in crate::self_heal) fn waits(&self) -> Duration {
+        let mut waits = Duration::ZERO;
+        for retries in 0..self.retries.min(MOST_USES as u32) {
+            waits = waits.saturating_add(runs::wait(retries, self.backoff));
+        }
+        waits
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
-use crate::id::{ChannelName, Fence, RunId, ScheduleName};
+use crate::id::{ChannelName, Fence, OutboxId, RunId, ScheduleName};
 use crate::job::JobError;
 use crate::notice::{Letter, OutboxLine};
 use crate::query::{HistoryFilter, ScheduleView};
@@ -125,7 +125,10 @@ pub enum PortRequest {
         limit: u32,
     },
     /// Try again to deliver what channels have given up. Answered by [`PortReply::Count`].
-    Redeliver,
+    Redeliver {
+        /// These alone.
+        ids: Vec<OutboxId>,
+    },
     /// Say how far the run is. Answered by [`PortReply::Done`].
     Progress {
         /// 0 to 100.
@@ -450,12 +453,12 @@ impl RunContext {
         }
     }
 
-    /// Tries again to deliver what channels have given up; gives how many that is.
+    /// Tries again to deliver these of what channels have given up; gives how many that is.
     ///
     /// # Errors
     /// When the store cannot be read or written.
-    pub async fn redeliver(&self) -> Result<u64, PortError> {
-        match self.call(PortRequest::Redeliver).await? {
+    pub async fn redeliver(&self, ids: Vec<OutboxId>) -> Result<u64, PortError> {
+        match self.call(PortRequest::Redeliver { ids }).await? {
             PortReply::Count { count } => Ok(count),
             other => Err(unexpected(&other)),
         }

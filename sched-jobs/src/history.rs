@@ -1,9 +1,9 @@
 //! Figures computed from the scheduler's own history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sched_core::{HistoryFilter, HistoryRow, PortError, RunContext, RunState};
+use sched_core::{HistoryFilter, HistoryRow, Origin, PortError, RunContext, RunId, RunState};
 use serde::Serialize;
 
 /// A period that has begun at `from` and ends before `until`.
@@ -156,7 +156,20 @@ pub(crate) async fn count(ctx: &RunContext, periods: &[Period]) -> Result<Vec<St
     Ok(counted.into_iter().map(Statistics::finish).collect())
 }
 
-/// Reads the history since an instant, page by page, newest first.
+/// Fires that did not run when they should, and were run after all. Only the run is told of then.
+#[derive(Debug, Default)]
+struct RunAfterAll(BTreeSet<RunId>);
+
+impl RunAfterAll {
+    /// Whether a line is of such a fire. Lines come newest first, so its run has come before.
+    fn tells_twice(&mut self, row: &HistoryRow) -> bool {
+        let HistoryRow::Run(run) = row else { return false };
+        self.0.extend(run.parent.filter(|_| run.origin == Origin::Backfill));
+        matches!(run.state, RunState::Missed | RunState::Skipped) && self.0.contains(&run.run_id)
+    }
+}
+
+/// Reads the history since an instant, page by page, newest first; without what did not run and was run after all.
 pub(crate) async fn walk(
     ctx: &RunContext,
     from: DateTime<Utc>,
@@ -164,13 +177,52 @@ pub(crate) async fn walk(
 ) -> Result<(), PortError> {
     const PAGE: u32 = 1000;
     let mut filter = HistoryFilter { since: Some(from), ..HistoryFilter::newest(PAGE) };
+    let mut run_after_all = RunAfterAll::default();
     loop {
         let page = ctx.history(filter.clone()).await?;
         let full = page.len() == PAGE as usize;
         filter.after = page.last().map(HistoryRow::cursor);
-        page.into_iter().for_each(&mut each);
+        page.into_iter().filter(|row| !run_after_all.tells_twice(row)).for_each(&mut each);
         if !full {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn run(number: u32, state: &str, origin: &str, parent: Option<u32>) -> HistoryRow {
+        let id = |number: u32| format!("00000000-0000-7000-8000-{number:012}");
+        let at = "2026-11-25T08:00:00Z";
+        let row = json!({
+            "run_id": id(number), "schedule": "a", "job": "command", "version": 1, "nominal_at": at, "origin": origin,
+            "state": state, "reason": null, "attempt": 1, "not_before": at, "queued_at": at, "started_at": at,
+            "finished_at": at, "duration_ms": 40, "node": null, "fence": 1, "params": {}, "summary": null, "data": null,
+            "error": null, "abandoned": false, "artifacts": [], "parent": parent.map(id), "requested_by": null,
+            "idempotency_key": null,
+        });
+        serde_json::from_value(row).unwrap()
+    }
+
+    #[test]
+    fn a_fire_that_was_missed_and_run_after_all_counts_once() {
+        let rows = [
+            run(9, "failed", "manual", Some(1)),
+            run(8, "succeeded", "backfill", Some(3)),
+            run(7, "succeeded", "chain", Some(4)),
+            run(4, "missed", "schedule", None),
+            run(3, "missed", "schedule", None),
+            run(2, "succeeded", "backfill", Some(1)),
+            run(1, "failed", "schedule", None),
+        ];
+        let mut run_after_all = RunAfterAll::default();
+        let mut statistics = Statistics::default();
+        rows.iter().filter(|row| !run_after_all.tells_twice(row)).for_each(|row| statistics.add(row));
+        let total = statistics.finish().total;
+        assert_eq!((total.missed, total.succeeded, total.failed), (1, 3, 2));
     }
 }

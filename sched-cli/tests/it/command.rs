@@ -295,6 +295,17 @@ fn secrets_and_inherited_variables_reach_the_program_and_nothing_else() {
 }
 
 #[test]
+fn the_schedulers_own_key_reaches_no_program_by_another_name() {
+    for name in ["DASHBOARD_KEY", "SCHED__STORE__URL"] {
+        let world = World::with(&sh("login", "env", &format!("secrets = {{ TOKEN = \"env:{name}\" }}")));
+        let refused = world.sched(&["check"]);
+        assert_eq!(refused.code, 2);
+        let expected = format!("params.secrets.TOKEN: `env:{name}` is the scheduler's own, and no program gets it");
+        assert!(refused.err.contains(&expected), "{}", refused.err);
+    }
+}
+
+#[test]
 fn progress_is_told_to_those_who_listen() {
     let world = World::with(&sh("slow", "echo '::progress 40 half way'; until test -e go; do sleep 0.01; done", ""));
     world.ok(&["start"]);

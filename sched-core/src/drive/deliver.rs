@@ -136,9 +136,21 @@ impl Handle {
     /// # Errors
     /// When the store cannot be read or written.
     pub async fn redeliver(&self) -> Result<usize, EngineError> {
+        self.revive(|_| true).await
+    }
+
+    /// The same, of these alone.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn redeliver_these(&self, ids: Vec<OutboxId>) -> Result<usize, EngineError> {
+        self.revive(|row| ids.contains(&row.id)).await
+    }
+
+    async fn revive(&self, wanted: impl Fn(&OutboxRow) -> bool) -> Result<usize, EngineError> {
         let filter = OutboxFilter { state: Some(OutboxState::Dead), after: None, limit: MOST_REVIVED };
         let mut rows = self.outbox(filter).await?;
-        rows.retain(|row| self.shared.channels().contains_key(&row.channel));
+        rows.retain(|row| wanted(row) && self.shared.channels().contains_key(&row.channel));
         let count = rows.len();
         match self.ask(Command::Redeliver(rows)).await? {
             Reply::Done => Ok(count),

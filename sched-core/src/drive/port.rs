@@ -101,7 +101,9 @@ impl JobPort for EnginePort {
                 let rows = handle.outbox(filter).await.map_err(fail)?;
                 PortReply::Outbox { rows: rows.into_iter().map(OutboxLine::from).collect() }
             }
-            PortRequest::Redeliver => PortReply::Count { count: handle.redeliver().await.map_err(fail)? as u64 },
+            PortRequest::Redeliver { ids } => {
+                PortReply::Count { count: handle.redeliver_these(ids).await.map_err(fail)? as u64 }
+            }
             PortRequest::Progress { percent, text } => {
                 let schedule = run.schedule.clone();
                 handle.announce(Event::Progress { schedule, run_id: run.run_id, percent, text });

@@ -103,8 +103,14 @@ impl Params {
         if let Some((name, _)) = self.secrets.iter().find(|(_, value)| !secret::is_reference(value)) {
             return fault(&format!("secrets.{name}"), "write \"env:NAME\" or \"file:PATH\", not the secret itself");
         }
-        if let Some(name) = self.inherit.iter().find(|name| *name == "DASHBOARD_KEY" || name.starts_with("SCHED__")) {
+        let own = |name: &str| name == "DASHBOARD_KEY" || name.starts_with("SCHED__");
+        if let Some(name) = self.inherit.iter().find(|name| own(name)) {
             return fault("inherit", &format!("`{name}` is the scheduler's own, and no program gets it"));
+        }
+        if let Some((name, value)) = self.secrets.iter().find(|(_, value)| value.strip_prefix("env:").is_some_and(own))
+        {
+            let message = format!("`{value}` is the scheduler's own, and no program gets it");
+            return fault(&format!("secrets.{name}"), &message);
         }
         if self.stdin.is_some() && self.stdin_file.is_some() {
             return fault("stdin_file", "a program has one standard input: write `stdin` or `stdin_file`");

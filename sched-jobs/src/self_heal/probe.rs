@@ -121,18 +121,23 @@ async fn once(ctx: &RunContext, env: &Arc<JobEnv>, probe: &Probe) -> Result<Opti
     Ok(reason.map(Finding::from))
 }
 
-async fn undelivered(ctx: &RunContext, wanted: &Undelivered) -> Result<Option<String>, String> {
+/// What channels have given up, of those and of the time that are looked at.
+pub(super) async fn given_up(ctx: &RunContext, wanted: &Undelivered) -> Result<Vec<OutboxLine>, String> {
     const MOST: u32 = 1000;
-    let rows = ctx.undelivered(MOST).await.map_err(|error| error.to_string())?;
+    let mut rows = ctx.undelivered(MOST).await.map_err(|error| error.to_string())?;
     let patterns = patterns(&wanted.channels);
     let from = older(wanted.within, ctx.now());
-    let rows = rows.iter().filter(|row| row.ended_at.is_some_and(|at| at >= from));
-    let rows = rows.filter(|row| patterns.is_empty() || patterns.iter().any(|one| one.matches(row.channel.as_str())));
+    rows.retain(|row| row.ended_at.is_some_and(|at| at >= from));
+    rows.retain(|row| patterns.is_empty() || patterns.iter().any(|one| one.matches(row.channel.as_str())));
+    Ok(rows)
+}
+
+async fn undelivered(ctx: &RunContext, wanted: &Undelivered) -> Result<Option<String>, String> {
     let words = |row: &OutboxLine| {
         let error = row.error.as_deref().unwrap_or("given up");
         format!("{}: {error}", row.channel)
     };
-    Ok(listed(rows.map(words)))
+    Ok(listed(given_up(ctx, wanted).await?.iter().map(words)))
 }
 
 fn file_age(file: &FileAge, env: &JobEnv, now: DateTime<Utc>) -> Result<Option<String>, String> {

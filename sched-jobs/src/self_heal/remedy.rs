@@ -7,8 +7,8 @@ use sched_core::process::Waiting;
 use sched_core::{HistoryFilter, HistoryRow, PortError, PortReply, PortRequest, RunContext, RunId, ScheduleName};
 use serde_json::{Value, json};
 
-use super::params::{Check, Remedy, Restart};
-use super::probe::Finding;
+use super::params::{Check, Probe, Remedy, Restart};
+use super::probe::{Finding, given_up};
 use super::runs::{self, Ill, Sick};
 use crate::JobEnv;
 use crate::command::{Command, Params as Program};
@@ -183,7 +183,12 @@ pub(super) async fn apply(
                 return Err(format!("answered {}", answer.status));
             }
         }
-        Remedy::Redeliver(_) => drop(ctx.redeliver().await.map_err(|error| error.to_string())?),
+        Remedy::Redeliver(_) => {
+            // Another check would not be let pass with this remedy.
+            let Probe::Undelivered(wanted) = &check.check else { return Ok(done) };
+            let ids = given_up(ctx, wanted).await?.into_iter().map(|line| line.id).collect();
+            ctx.redeliver(ids).await.map_err(|error| error.to_string())?;
+        }
         Remedy::Restart(restart) => {
             let without = "; a unit can be restarted where systemd runs, and by who may";
             run(ctx, env, check, systemctl(restart)).await.map_err(|error| format!("systemctl: {error}{without}"))?;

@@ -100,7 +100,7 @@ impl Reader {
             HistoryRow::Range(range) if range.state == RunState::Missed && !range.superseded => {
                 (range.from.max(self.from), range.until, range.count)
             }
-            HistoryRow::Run(run) if run.state == RunState::Missed && !self.repeated.contains(&run.run_id) => {
+            HistoryRow::Run(run) if run.state == RunState::Missed => {
                 let Some(at) = run.nominal_at else { return };
                 (at, at, 1)
             }
@@ -333,16 +333,9 @@ mod tests {
         };
         let waited = |minute| HistoryRow::Run(run("a", minute, RunState::Missed, None));
         let superseded = HistoryRow::Range(RangeRecord { superseded: true, ..missed(70, 5) });
-        let again = RunRecord {
-            origin: Origin::Backfill,
-            nominal_at: Some(at(60)),
-            ..run("a", 90, RunState::Failed, Some(id(60)))
-        };
         let rows = [
-            HistoryRow::Run(again),
             HistoryRow::Run(run("a", 80, RunState::Succeeded, None)),
             superseded,
-            waited(60),
             waited(50),
             HistoryRow::Range(missed(40, 20)),
             HistoryRow::Range(missed(10, 1)),

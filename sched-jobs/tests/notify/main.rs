@@ -326,16 +326,21 @@ async fn self_heal_finds_what_a_channel_has_given_up_and_delivers_it_again() {
         say(stream, if before == 0 && failure { "400 Bad Request" } else { "200 OK" }, "");
     });
     let place = Place::new("x");
-    let mut hook = place.channel("webhook", &json!({ "url": format!("http://{address}/") }));
-    (hook.policy.group, hook.policy.on) = (Duration::ZERO, [sched_core::NoticeKind::Failed].into());
+    let (other, asked_other) = answers("400 Bad Request", "");
+    let hook = |address: &str| {
+        let mut hook = place.channel("webhook", &json!({ "url": format!("http://{address}/") }));
+        (hook.policy.group, hook.policy.on) = (Duration::ZERO, [sched_core::NoticeKind::Failed].into());
+        hook
+    };
+    let channels = [("desk", hook(&address)), ("shelf", hook(&other))];
     let heal = json!({
         "retry_failed": false,
         "checks": [{ "name": "told", "check": { "undelivered": { "channels": ["de*"] } }, "remedy": { "redeliver": {} } }],
     });
-    let scheduler = scheduler(&place, &[("desk", hook)], &[("bad", json!({ "argv": ["false"] })), ("self_heal", heal)]);
+    let scheduler = scheduler(&place, &channels, &[("bad", json!({ "argv": ["false"] })), ("self_heal", heal)]);
     run(&scheduler, "bad").await;
     let dead = OutboxFilter { state: Some(OutboxState::Dead), after: None, limit: 10 };
-    while scheduler.handle().outbox(dead.clone()).await.unwrap().is_empty() {
+    while scheduler.handle().outbox(dead.clone()).await.unwrap().len() < 2 {
         tokio::task::yield_now().await;
     }
     let healed = run(&scheduler, "self_heal").await;
@@ -344,4 +349,5 @@ async fn self_heal_finds_what_a_channel_has_given_up_and_delivers_it_again() {
     assert_eq!(healed.data["verified"], json!(["told"]), "{}", healed.data);
     delivered(&scheduler, 1).await;
     assert_eq!(asked.lock().unwrap().len(), 2);
+    assert_eq!(asked_other.lock().unwrap().len(), 1, "nobody looked at this channel");
 }

@@ -43,7 +43,7 @@ impl Machine {
         nspawn.arg(format!("--bind={shared}:/shared")).arg("--boot");
         nspawn.args(["systemd.unit=multi-user.target", "systemd.firstboot=no"]);
         // Of this machine's services none is wanted there.
-        nspawn.args(["systemd.mask=nftables.service", "systemd.mask=postgresql.service", "systemd.mask=cron.service"]);
+        nspawn.args(["systemd.mask=nftables.service", "systemd.mask=postgresql.service"]);
         nspawn.stdin(Stdio::null()).stdout(std::fs::File::create(folder.path().join("console")).unwrap());
         nspawn.stderr(std::fs::File::create(folder.path().join("nspawn")).unwrap());
         let mut container = match nspawn.spawn() {
@@ -261,4 +261,27 @@ fn a_unit_of_one_user_needs_no_root() {
     machine.until("grep -q 'was not stopped: it was ended by SIGKILL' /home/ann/logs/scheduler.log");
     machine.ok(&format!("{ann} systemctl --user stop sched"));
     assert_eq!(status()["state"], "stopped");
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a test that cannot run here says why")]
+fn a_crontab_starts_it_at_boot_and_it_outlives_cron() {
+    let Some(machine) = Machine::boot("") else { return };
+    if machine.sh("systemctl cat cron").code != 0 {
+        return eprintln!("skipped: there is no cron here");
+    }
+    // What Debian's cron is told by PAM, without the files that this machine may not have.
+    machine.ok("mkdir -p /etc/pam.d && for way in auth account session; do echo \"$way sufficient pam_permit.so\"; done > /etc/pam.d/cron");
+    let line = "@reboot cd /srv/sched && /opt/sched start >> start.out 2>&1";
+    machine
+        .ok(&format!("mkdir -p /srv/sched /var/spool/cron/crontabs && echo '{line}' > /var/spool/cron/crontabs/root"));
+    machine.ok(
+        "systemctl stop cron; rm -f /run/crond.reboot; chmod 600 /var/spool/cron/crontabs/root && systemctl start cron",
+    );
+    machine.until("grep -q '^started: pid' /srv/sched/start.out");
+    let status = || machine.sh("cd /srv/sched && /opt/sched status --json").json();
+    let pid = status()["pid"].clone();
+    machine.ok("systemctl stop cron");
+    assert_eq!((&status()["running"], &status()["pid"]), (&true.into(), &pid));
+    machine.ok("cd /srv/sched && /opt/sched stop");
 }

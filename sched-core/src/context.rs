@@ -51,7 +51,8 @@ pub enum PortRequest {
         /// Which.
         filter: HistoryFilter,
     },
-    /// Every schedule with its next and last run. Answered by [`PortReply::Schedules`].
+    /// Every schedule with its next and last run, that without its parameters and data. Answered by
+    /// [`PortReply::Schedules`].
     Schedules,
     /// Run a finished run again, as a new run linked to it. Answered by [`PortReply::Run`].
     Retry {
@@ -359,7 +360,7 @@ impl RunContext {
         }
     }
 
-    /// Every schedule with its next and last run.
+    /// Every schedule with its next and last run; that without its parameters and data, which the history has.
     ///
     /// # Errors
     /// When the schedules cannot be read.

@@ -30,13 +30,17 @@ pub struct HistoryFilter {
     pub after: Option<HistoryCursor>,
     /// At most so many lines.
     pub limit: u32,
+    /// Without the parameters and the data of the runs, which may be many times larger than all the rest. A scheduler
+    /// answers so; whoever reads the store gets all of it.
+    #[serde(default)]
+    pub bare: bool,
 }
 
 impl HistoryFilter {
     /// The newest `limit` lines.
     #[must_use]
     pub const fn newest(limit: u32) -> Self {
-        Self { schedule: None, states: Vec::new(), since: None, after: None, limit }
+        Self { schedule: None, states: Vec::new(), since: None, after: None, limit, bare: false }
     }
 
     /// The newest `limit` lines of one schedule.

@@ -289,7 +289,13 @@ async fn a_hundred_schedules_lose_and_double_nothing_beside_jobs_that_destroy_th
     let report = handle.audit(None).await.unwrap();
     assert!(report.ok && report.expected >= 100, "{report:?}");
     let failed = sched_core::HistoryFilter { states: vec![RunState::Failed], ..sched_core::HistoryFilter::newest(100) };
-    assert_eq!(handle.history(failed).await.unwrap().len(), 4);
+    let rows = handle.history(failed.clone()).await.unwrap();
+    let bare = handle.history(sched_core::HistoryFilter { bare: true, ..failed }).await.unwrap();
+    let large = |row: &sched_core::HistoryRow| match row {
+        sched_core::HistoryRow::Run(run) => (run.params.clone(), run.data.clone()) != (json!({}), Value::Null),
+        sched_core::HistoryRow::Range(_) => false,
+    };
+    assert_eq!((rows.len(), rows.iter().all(large), bare.iter().any(large)), (4, true, false));
 }
 
 #[tokio::test]

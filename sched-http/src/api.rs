@@ -215,6 +215,7 @@ async fn runs(
         since: query.since,
         after: query.after.as_deref().map(cursor).transpose()?,
         limit,
+        bare: false,
     };
     let rows = state.handle().history(filter).await?;
     let next = rows.last().filter(|_| rows.len() == limit as usize).map(|row| cursor_text(row.cursor()));

@@ -176,7 +176,7 @@ pub(crate) async fn walk(
     mut each: impl FnMut(HistoryRow),
 ) -> Result<(), PortError> {
     const PAGE: u32 = 1000;
-    let mut filter = HistoryFilter { since: Some(from), ..HistoryFilter::newest(PAGE) };
+    let mut filter = HistoryFilter { since: Some(from), bare: true, ..HistoryFilter::newest(PAGE) };
     let mut run_after_all = RunAfterAll::default();
     loop {
         let page = ctx.history(filter.clone()).await?;

@@ -153,6 +153,7 @@ pub(crate) fn runs(global: &Global, words: &Runs) -> Outcome {
         since: words.since,
         after: None,
         limit: words.limit,
+        bare: false,
     };
     let rows = reader.history(&filter)?;
     if global.json {

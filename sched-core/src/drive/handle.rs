@@ -133,13 +133,15 @@ impl Handle {
     /// History as jobs see it.
     pub(super) async fn past(&self, filter: HistoryFilter) -> Result<Vec<HistoryRow>, EngineError> {
         let query = self.shared.past.as_ref().unwrap_or(&self.shared.query).clone();
-        Self::read_from(query, move |query| query.history(&filter)).await
+        Self::read_from(query, move |query| history(query, &filter)).await
     }
 
     /// The schedules as jobs see them.
     pub(super) async fn past_schedules(&self) -> Result<Vec<ScheduleView>, EngineError> {
         let query = self.shared.past.as_ref().unwrap_or(&self.shared.query).clone();
-        Self::read_from(query, views).await
+        let mut views = Self::read_from(query, views).await?;
+        views.iter_mut().filter_map(|view| view.last.as_mut()).for_each(bare);
+        Ok(views)
     }
 
     async fn read_from<T: Send + 'static>(
@@ -232,7 +234,7 @@ impl Handle {
     /// # Errors
     /// When the store cannot be read.
     pub async fn history(&self, filter: HistoryFilter) -> Result<Vec<HistoryRow>, EngineError> {
-        self.read(move |query| query.history(&filter)).await
+        self.read(move |query| history(query, &filter)).await
     }
 
     /// One run.
@@ -431,6 +433,21 @@ impl Handle {
     ) -> Result<RunId, EngineError> {
         self.trigger(TriggerRequest { params, ..TriggerRequest::new(schedule, by) }).await
     }
+}
+
+fn history(query: &dyn Query, filter: &HistoryFilter) -> Result<Vec<HistoryRow>, StoreError> {
+    let mut rows = query.history(filter)?;
+    let runs = rows.iter_mut().filter_map(|row| match row {
+        HistoryRow::Run(run) => Some(run),
+        HistoryRow::Range(_) => None,
+    });
+    runs.filter(|_| filter.bare).for_each(bare);
+    Ok(rows)
+}
+
+/// Takes off what may be many times larger than all the rest.
+fn bare(run: &mut RunRecord) {
+    (run.params, run.data) = (Value::Object(Map::new()), Value::Null);
 }
 
 /// Every configured schedule as readers see it.

@@ -109,7 +109,7 @@ async fn once(ctx: &RunContext, env: &Arc<JobEnv>, probe: &Probe) -> Result<Opti
             return Ok(ill(sick, &runs.schedules, |ill| !matches!(ill, Ill::Failed { .. })));
         }
         Probe::StuckRuns(wanted) => {
-            let filter = HistoryFilter { states: vec![RunState::Running], ..HistoryFilter::newest(1000) };
+            let filter = HistoryFilter { states: vec![RunState::Running], bare: true, ..HistoryFilter::newest(1000) };
             let rows = ctx.history(filter).await.map_err(|error| error.to_string())?;
             let patterns = patterns(&wanted.schedules);
             let stuck = stuck(&rows, ctx.schedule(), now, wanted.longer_than);

@@ -223,7 +223,10 @@ async fn run(ctx: &RunContext, env: &Arc<JobEnv>, check: &Check, program: Progra
 /// Whether every run that a remedy has started is over.
 pub(super) async fn are_over(ctx: &RunContext, started: &[(ScheduleName, RunId)]) -> bool {
     for (schedule, run_id) in started {
-        let Ok(rows) = ctx.history(HistoryFilter::of(schedule.clone(), NEWEST)).await else { return false };
+        let Ok(rows) = ctx.history(HistoryFilter { bare: true, ..HistoryFilter::of(schedule.clone(), NEWEST) }).await
+        else {
+            return false;
+        };
         let open = rows.iter().any(|row| match row {
             HistoryRow::Run(run) => run.run_id == *run_id && !run.state.is_final(),
             HistoryRow::Range(_) => false,

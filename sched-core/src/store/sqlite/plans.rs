@@ -85,8 +85,14 @@ fn ask_everything(conn: &Connection) {
     for schedule in [None, Some(name())] {
         for states in std::iter::once(vec![]).chain(RunState::ALL.iter().map(|state| vec![*state])) {
             for (since, after) in [(None, None), (Some(ever), None), (None, Some(cursor))] {
-                let filter =
-                    HistoryFilter { schedule: schedule.clone(), states: states.clone(), since, after, limit: 5 };
+                let filter = HistoryFilter {
+                    schedule: schedule.clone(),
+                    states: states.clone(),
+                    since,
+                    after,
+                    limit: 5,
+                    bare: false,
+                };
                 query::history(conn, &filter).unwrap();
             }
         }

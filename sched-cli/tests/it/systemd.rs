@@ -264,7 +264,6 @@ fn a_unit_of_one_user_needs_no_root() {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that cannot run here says why")]
 fn a_crontab_starts_it_at_boot_and_it_outlives_cron() {
     let Some(machine) = Machine::boot("") else { return };
     if machine.sh("systemctl cat cron").code != 0 {

@@ -35,7 +35,9 @@ pub(crate) fn write_down(global: &Global) -> Outcome {
     let setup = Setup::find(global)?;
     let data_dir = &setup.config.data_dir;
     let word = |name: &str| std::env::var(name).unwrap_or_default();
-    if let Some(marker) = Marker::read(data_dir)
+    // A start after the end that came to nothing leaves the same marker: the first word is of the one that it names.
+    let untold = |marker: &Marker| Told::read(data_dir).is_none_or(|told| told.started_at != marker.started_at);
+    if let Some(marker) = Marker::read(data_dir).filter(untold)
         && let Some(death) = of_service(marker.pid, &word("SERVICE_RESULT"), &word("EXIT_CODE"), &word("EXIT_STATUS"))
     {
         Told { started_at: marker.started_at, death }.write(data_dir)?;

@@ -203,6 +203,14 @@ fn a_service_that_is_killed_or_hangs_is_started_again_and_says_why() {
     assert_ne!(machine.sh("pgrep -f '[s]leep 1000'").code, 0, "a job of the dead one was left");
 
     let second = machine.pid();
+    // A start that came to nothing after a death is not its cause.
+    let words = "env SERVICE_RESULT=signal EXIT_CODE=killed EXIT_STATUS";
+    let told = "cat /var/lib/sched/data/ended.json";
+    machine.ok(&format!("{words}=SEGV {SCHED} ended && grep -q SIGSEGV /var/lib/sched/data/ended.json"));
+    let first_word = machine.ok(told).out;
+    machine.ok(&format!("{words}=TERM {SCHED} ended"));
+    assert_eq!(machine.ok(told).out, first_word);
+    machine.ok("rm /var/lib/sched/data/ended.json");
     machine.ok(&format!("kill -STOP {second}"));
     let word = machine.word_of_the_next(&second);
     assert!(word.ends_with("it gave no sign of life, and systemd's watchdog ended it"), "{word}");

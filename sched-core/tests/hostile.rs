@@ -138,7 +138,7 @@ fn live_on((mut machine, effects): (Machine, Vec<Effect>), mut store: SqliteStor
         while let Some(effect) = effects.pop_front() {
             let input = match effect {
                 Effect::Write(token, write) => {
-                    let Ok(committed) = store.commit(&[write]) else { return };
+                    let Ok(committed) = store.commit(&[*write]) else { return };
                     let Some(token) = token else { continue };
                     Input::Written(token, committed.receipts.into_iter().next().unwrap())
                 }

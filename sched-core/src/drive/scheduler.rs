@@ -362,7 +362,7 @@ fn commit_first(
         match effect {
             Effect::Write(token, write) => {
                 tokens.push(token);
-                writes.push(write);
+                writes.push(*write);
             }
             other => rest.push(other),
         }
@@ -430,7 +430,8 @@ impl Driver {
     /// Hands over what is to be written. What is durable at once may ask for more.
     fn write(&mut self) {
         while self.batch.len() > 0 {
-            for written in self.writer.write(&mut self.batch) {
+            let under_way = lock(&self.cancels).len();
+            for written in self.writer.write(&mut self.batch, under_way) {
                 self.step(written);
             }
         }
@@ -439,7 +440,7 @@ impl Driver {
     fn perform(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Write(token, write) => self.batch.push(token, write),
+                Effect::Write(token, write) => self.batch.push(token, *write),
                 Effect::Start(assignment) => self.start(assignment),
                 Effect::Stop(run_id, Firmness::Ask) => {
                     if let Some(cancel) = lock(&self.cancels).get(&run_id) {

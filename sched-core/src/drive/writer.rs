@@ -1,5 +1,9 @@
 //! The only writer of the store, on a thread of its own. What has gathered while a batch was committed is the
 //! next batch: one transaction, one sync to disk. A store that has nothing to wait for is written by the drive itself.
+//!
+//! Attempts that end one by one would be a commit each, and most of what a commit costs is its own: where ends come in a
+//! row, the next commit waits up to [`PACE`] for more of them. Whatever someone or some nominal time waits for is written
+//! at once, with all that has gathered.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,9 +11,11 @@ use std::time::Duration;
 use super::inbox::Inbox;
 use crate::bus::Bus;
 use crate::engine::{Input, Token};
-use crate::store::{Committed, Store, StoreError, Write};
+use crate::store::{Committed, Intent, Store, StoreError, Write};
 
 const BATCH: usize = 2048;
+/// The most that an end waits for others, and a run for the place that it leaves.
+const PACE: Duration = Duration::from_millis(3);
 const RETRY: Duration = Duration::from_secs(1);
 /// A damaged store is looked at as a whole, less often.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -19,10 +25,19 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 pub(super) struct Batch {
     tokens: Vec<Option<Token>>,
     writes: Vec<Write>,
+    /// There is more in it than ends of attempts, and starts of those that waited for their places.
+    urgent: bool,
+    /// Ends of attempts.
+    ends: usize,
 }
 
 impl Batch {
     pub(super) fn push(&mut self, token: Option<Token>, write: Write) {
+        match write.intent {
+            Intent::Finish { .. } | Intent::Requeue { .. } => self.ends += 1,
+            Intent::Claim { .. } => {}
+            _ => self.urgent = true,
+        }
         self.tokens.push(token);
         self.writes.push(write);
     }
@@ -32,8 +47,14 @@ impl Batch {
     }
 
     fn append(&mut self, other: &mut Self) {
+        if self.len() == 0 {
+            std::mem::swap(self, other);
+            return;
+        }
         self.tokens.append(&mut other.tokens);
         self.writes.append(&mut other.writes);
+        self.urgent |= std::mem::take(&mut other.urgent);
+        self.ends += std::mem::take(&mut other.ends);
     }
 
     /// The first writes of it.
@@ -41,7 +62,8 @@ impl Batch {
         if self.len() <= BATCH {
             return std::mem::take(self);
         }
-        let rest = Self { tokens: self.tokens.split_off(BATCH), writes: self.writes.split_off(BATCH) };
+        let (tokens, writes) = (self.tokens.split_off(BATCH), self.writes.split_off(BATCH));
+        let rest = Self { tokens, writes, urgent: true, ends: 0 };
         std::mem::replace(self, rest)
     }
 }
@@ -49,6 +71,12 @@ impl Batch {
 #[derive(Default)]
 struct Queue {
     batch: Batch,
+    /// How often something was handed over since the last batch was taken.
+    handed_over: usize,
+    /// Ends come in a row: the next commit waits for company.
+    paced: bool,
+    /// Attempts whose ends are to come.
+    under_way: usize,
     /// The thread waits for something to do.
     idle: bool,
     /// A reader has found damage.
@@ -56,6 +84,13 @@ struct Queue {
     /// It is time to see whether the store can be written, although there is nothing to write.
     touched: bool,
     closed: bool,
+}
+
+impl Queue {
+    /// What is there cannot wait for company, or as many have come as there are still to come.
+    const fn is_pressing(&self) -> bool {
+        self.batch.urgent || self.batch.ends >= self.under_way || self.doubted || self.touched || self.closed
+    }
 }
 
 /// Takes writes in order.
@@ -73,8 +108,8 @@ impl Writer {
     }
 
     /// Writes this here and now if that waits for nothing, and gives what became of it; otherwise it is written soon,
-    /// and told to the inbox.
-    pub(super) fn write(&self, batch: &mut Batch) -> Vec<Input> {
+    /// and told to the inbox. While attempts are `under_way`, more ends are to come.
+    pub(super) fn write(&self, batch: &mut Batch, under_way: usize) -> Vec<Input> {
         let mut queue = self.lock();
         if queue.idle
             && let Ok(mut store) = self.store.try_lock()
@@ -82,10 +117,13 @@ impl Writer {
         {
             drop(queue);
             batch.writes.clear();
+            (batch.urgent, batch.ends) = (false, 0);
             return self.announce(std::mem::take(&mut batch.tokens), committed);
         }
         queue.batch.append(batch);
-        let wake = std::mem::take(&mut queue.idle);
+        queue.under_way = under_way;
+        queue.handed_over += 1;
+        let wake = std::mem::take(&mut queue.idle) || (queue.paced && queue.is_pressing());
         drop(queue);
         if wake {
             self.changed.notify_one();
@@ -120,7 +158,7 @@ impl Writer {
     /// A batch that fails is tried again until it succeeds: nothing behind it can pass it.
     fn write_until_closed(&self, inbox: &Arc<Inbox>) {
         let mut failing = None;
-        while let Some((Batch { tokens, writes }, mut doubted)) = self.take() {
+        while let Some((Batch { tokens, writes, .. }, mut doubted)) = self.take() {
             let committed = loop {
                 match self.commit(&writes, doubted) {
                     Ok(committed) => break committed,
@@ -169,6 +207,10 @@ impl Writer {
     /// What has gathered, and whether the store is to be looked at first.
     fn take(&self) -> Option<(Batch, bool)> {
         let mut queue = self.lock();
+        if queue.paced {
+            let waited = self.changed.wait_timeout_while(queue, PACE, |queue| !queue.is_pressing());
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
         while queue.batch.len() == 0 && !queue.doubted && !queue.touched {
             if queue.closed {
                 return None;
@@ -178,6 +220,7 @@ impl Writer {
         }
         queue.idle = false;
         queue.touched = false;
+        queue.paced = std::mem::take(&mut queue.handed_over) > 1;
         let doubted = std::mem::take(&mut queue.doubted);
         Some((queue.batch.split(), doubted))
     }

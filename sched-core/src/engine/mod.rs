@@ -123,10 +123,9 @@ pub struct Assignment {
 
 /// What the machine asks of its driver, in order.
 #[derive(Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "effects are consumed at once")]
 pub enum Effect {
     /// Make this durable, after all earlier writes; then say [`Input::Written`] if a token is given.
-    Write(Option<Token>, Write),
+    Write(Option<Token>, Box<Write>),
     /// Make this attempt; then say [`Input::Ended`].
     Start(Assignment),
     /// Tell an attempt to stop.
@@ -332,7 +331,7 @@ impl Machine {
             self.pending.insert(token, (pending, outbox.clone()));
             token
         });
-        self.effects.push(Effect::Write(token, Write { at: now.utc, intent, events, outbox }));
+        self.effects.push(Effect::Write(token, Box::new(Write { at: now.utc, intent, events, outbox })));
     }
 
     fn written(&mut self, now: Now, token: Token, receipt: &Receipt) {

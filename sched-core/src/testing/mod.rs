@@ -325,7 +325,7 @@ impl<S: Store> Bench<S> {
         while let Some(effect) = effects.pop_front() {
             match effect {
                 Effect::Write(token, write) => {
-                    let committed = self.store.commit(&[write]);
+                    let committed = self.store.commit(&[*write]);
                     let committed = committed.unwrap_or_else(|error| panic!("the store failed: {error}"));
                     self.events.extend(committed.events);
                     if let (Some(token), Some(receipt)) = (token, committed.receipts.into_iter().next()) {

@@ -102,7 +102,10 @@ impl Fact {
             Self::Run(run) => count("runs WHERE run_id = ?1", &[&id(run)]),
             Self::Key(key, run) => count("runs WHERE run_id = ?2 AND idempotency = ?1", &[key, &id(run)]),
             Self::Claim(run, fence, attempt) => {
-                count("attempts WHERE run_id = ?1 AND fence = ?2 AND attempt = ?3", &[&id(run), fence, attempt])
+                let made = "SELECT run_id, fence, attempt FROM attempts";
+                let under_way = "SELECT run_id, fence, attempt FROM runs WHERE state = 'running'";
+                let which = format!("({made} UNION {under_way}) WHERE run_id = ?1 AND fence = ?2 AND attempt = ?3");
+                count(&which, &[&id(run), fence, attempt])
             }
             Self::Ended(run, fence) => {
                 count("runs WHERE run_id = ?1 AND (fence > ?2 OR state <> 'running')", &[&id(run), fence])

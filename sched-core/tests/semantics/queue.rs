@@ -11,7 +11,7 @@ use crate::{HOUR, MINUTE, SECOND, at, audited, every, ok};
 
 fn write_of(effect: Effect) -> Option<(Option<Token>, Write)> {
     match effect {
-        Effect::Write(token, write) => Some((token, write)),
+        Effect::Write(token, write) => Some((token, *write)),
         _ => None,
     }
 }

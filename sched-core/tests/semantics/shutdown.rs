@@ -58,7 +58,7 @@ impl Slow {
         while !self.waiting.is_empty() {
             for effect in std::mem::take(&mut self.waiting) {
                 let Effect::Write(token, write) = effect else { continue };
-                let receipt = self.store.commit(&[write]).unwrap().receipts.remove(0);
+                let receipt = self.store.commit(&[*write]).unwrap().receipts.remove(0);
                 if let Some(token) = token {
                     self.step(Input::Written(token, receipt));
                 }

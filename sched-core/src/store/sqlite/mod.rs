@@ -108,9 +108,10 @@ impl SqliteStore {
 
 /// Applies each write, or, with `apart`, those that contradict nothing that is stored.
 fn apply_all(tx: &mut Transaction<'_>, writes: &[Write], apart: bool) -> rusqlite::Result<Committed> {
-    let mut committed = Committed::default();
+    let (mut committed, mut fences) = (Committed::default(), write::Fences::default());
     for write in writes {
-        let receipt = if apart { apply_apart(tx, write)? } else { write::apply(tx, &write.intent)? };
+        let receipt =
+            if apart { apply_apart(tx, write, &mut fences)? } else { write::apply(tx, &write.intent, &mut fences)? };
         if receipt.is_kept() {
             for row in &write.outbox {
                 outbox::put(tx, row)?;
@@ -122,13 +123,14 @@ fn apply_all(tx: &mut Transaction<'_>, writes: &[Write], apart: bool) -> rusqlit
         }
         committed.receipts.push(receipt);
     }
+    fences.keep(tx)?;
     Ok(committed)
 }
 
 /// Applies one write; one that contradicts what is stored, by someone else's hand, changes nothing.
-fn apply_apart(tx: &mut Transaction<'_>, write: &Write) -> rusqlite::Result<Receipt> {
+fn apply_apart(tx: &mut Transaction<'_>, write: &Write, fences: &mut write::Fences) -> rusqlite::Result<Receipt> {
     let point = tx.savepoint()?;
-    match write::apply(&point, &write.intent) {
+    match write::apply(&point, &write.intent, fences) {
         Err(error) if is_contradiction(&error) => Ok(Receipt::Conflict),
         receipt => {
             let receipt = receipt?;

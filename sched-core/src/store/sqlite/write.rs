@@ -1,7 +1,7 @@
 //! Each intent as statements, inside the batch's transaction.
 
 use chrono::{DateTime, Utc};
-use rusqlite::{Connection, OptionalExtension, named_params, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::super::{Ahead, Ending, Follow, Health, Intent, Receipt, ScheduleRow};
 use super::rows::{self, Id, Json, Micros, RANGE_COLUMNS};
@@ -17,7 +17,37 @@ pub(super) fn append_event(tx: &Connection, at: DateTime<Utc>, event: &Event) ->
     Ok(tx.last_insert_rowid().unsigned_abs())
 }
 
-pub(super) fn apply(tx: &Connection, intent: &Intent) -> Result<Receipt> {
+/// The last fence that was given: read and written once a batch, however many are given in it.
+#[derive(Debug, Default)]
+pub(super) struct Fences {
+    last: Option<u64>,
+    given: bool,
+}
+
+impl Fences {
+    fn next(&mut self, tx: &Connection) -> Result<u64> {
+        let last = match self.last {
+            Some(last) => last,
+            None => last_fence(tx)?,
+        };
+        self.last = Some(last);
+        Ok(last + 1)
+    }
+
+    const fn give(&mut self, fence: u64) {
+        (self.last, self.given) = (Some(fence), true);
+    }
+
+    /// Writes it down, in the transaction of those that have them.
+    pub(super) fn keep(&self, tx: &Connection) -> Result<()> {
+        match self.last {
+            Some(last) if self.given => put_fact(tx, "fence", &last.to_string()),
+            _ => Ok(()),
+        }
+    }
+}
+
+pub(super) fn apply(tx: &Connection, intent: &Intent, fences: &mut Fences) -> Result<Receipt> {
     match intent {
         Intent::Declare(row) => declare(tx, row),
         Intent::Retire { schedule, at } => {
@@ -72,7 +102,7 @@ pub(super) fn apply(tx: &Connection, intent: &Intent) -> Result<Receipt> {
             })
         }
         Intent::Claim { run_id, attempt, node, at } => {
-            let fence = last_fence(tx)? + 1;
+            let fence = fences.next(tx)?;
             let claimed = tx
                 .prepare_cached(
                     "UPDATE runs SET state = 'running', attempt = ?2, node = ?3, started_at = ?4, fence = ?5
@@ -82,11 +112,7 @@ pub(super) fn apply(tx: &Connection, intent: &Intent) -> Result<Receipt> {
             if claimed == 0 {
                 return Ok(Receipt::Conflict);
             }
-            tx.prepare_cached(
-                "INSERT INTO attempts (run_id, fence, attempt, node, started_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![Id(run_id.as_uuid()), fence, attempt, Id(node.as_uuid()), Micros(*at)])?;
-            put_fact(tx, "fence", &fence.to_string())?;
+            fences.give(fence);
             Ok(Receipt::Claimed(Fence(fence)))
         }
         Intent::Finish { run_id, fence, ending, follow: what } => {
@@ -200,38 +226,37 @@ fn insert_run(tx: &Connection, schedule: i64, run: &RunRecord) -> Result<()> {
         "INSERT INTO runs (run_id, schedule, job, version, nominal_at, origin, state, reason, attempt, not_before,
            queued_at, started_at, finished_at, duration_ms, node, fence, params, summary, data, error, abandoned,
            artifacts, parent, chains, requested_by, idempotency)
-         VALUES (:run_id, :schedule, :job, :version, :nominal_at, :origin, :state, :reason, :attempt, :not_before,
-           :queued_at, :started_at, :finished_at, :duration_ms, :node, :fence, :params, :summary, :data, :error,
-           :abandoned, :artifacts, :parent, :chains, :requested_by, :idempotency)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22,
+           ?23, ?24, ?25, ?26)",
     )?
-    .execute(named_params! {
-        ":run_id": Id(run.run_id.as_uuid()),
-        ":schedule": schedule,
-        ":job": run.job,
-        ":version": run.version,
-        ":nominal_at": run.nominal_at.map(Micros),
-        ":origin": run.origin,
-        ":state": run.state,
-        ":reason": run.reason,
-        ":attempt": run.attempt,
-        ":not_before": Micros(run.not_before),
-        ":queued_at": Micros(run.queued_at),
-        ":started_at": run.started_at.map(Micros),
-        ":finished_at": run.finished_at.map(Micros),
-        ":duration_ms": run.duration_ms,
-        ":node": run.node.map(|node| Id(node.as_uuid())),
-        ":fence": run.fence.0,
-        ":params": Json(&run.params),
-        ":summary": run.summary,
-        ":data": Json(&run.data),
-        ":error": run.error,
-        ":abandoned": run.abandoned,
-        ":artifacts": Json(&run.artifacts),
-        ":parent": run.parent.map(|id| Id(id.as_uuid())),
-        ":chains": run.chains,
-        ":requested_by": run.requested_by,
-        ":idempotency": run.idempotency_key,
-    })?;
+    .execute(params![
+        Id(run.run_id.as_uuid()),
+        schedule,
+        run.job,
+        run.version,
+        run.nominal_at.map(Micros),
+        run.origin,
+        run.state,
+        run.reason,
+        run.attempt,
+        Micros(run.not_before),
+        Micros(run.queued_at),
+        run.started_at.map(Micros),
+        run.finished_at.map(Micros),
+        run.duration_ms,
+        run.node.map(|node| Id(node.as_uuid())),
+        run.fence.0,
+        Json(&run.params),
+        run.summary,
+        Json(&run.data),
+        run.error,
+        run.abandoned,
+        Json(&run.artifacts),
+        run.parent.map(|id| Id(id.as_uuid())),
+        run.chains,
+        run.requested_by,
+        run.idempotency_key,
+    ])?;
     Ok(())
 }
 
@@ -265,6 +290,14 @@ fn end(
     again: Option<(u32, DateTime<Utc>)>,
 ) -> Result<bool> {
     let state = if again.is_some() { RunState::Queued } else { ending.state };
+    // As long as it is under way the run's own row tells of it. Versions before wrote it down when it began.
+    tx.prepare_cached(
+        "INSERT INTO attempts (run_id, fence, attempt, node, started_at, finished_at, state, error)
+         SELECT run_id, fence, attempt, node, started_at, ?3, ?4, ?5 FROM runs
+         WHERE run_id = ?1 AND fence = ?2 AND state = 'running'
+         ON CONFLICT (run_id, fence) DO UPDATE SET finished_at = ?3, state = ?4, error = ?5",
+    )?
+    .execute(params![Id(run_id.as_uuid()), fence.0, Micros(ending.at), ending.state, ending.error])?;
     let changed = tx
         .prepare_cached(
             "UPDATE runs SET state = ?3, reason = ?4, finished_at = ?5, duration_ms = ?6, summary = ?7, data = ?8,
@@ -288,14 +321,7 @@ fn end(
             Json(&ending.artifacts),
             again.is_none(),
         ])?;
-    if changed == 0 {
-        return Ok(false);
-    }
-    tx.prepare_cached(
-        "UPDATE attempts SET finished_at = ?3, state = ?4, error = ?5 WHERE run_id = ?1 AND fence = ?2 AND state IS NULL",
-    )?
-    .execute(params![Id(run_id.as_uuid()), fence.0, Micros(ending.at), ending.state, ending.error])?;
-    Ok(true)
+    Ok(changed > 0)
 }
 
 fn put_range(tx: &Connection, schedule: i64, range: &RangeRecord) -> Result<()> {

@@ -349,7 +349,7 @@ impl<S: Store> World<S> {
                     let lost = std::iter::once(effect).chain(effects);
                     let lost: Vec<Write> = lost
                         .filter_map(|effect| match effect {
-                            Effect::Write(_, write) => Some(write),
+                            Effect::Write(_, write) => Some(*write),
                             _ => None,
                         })
                         .collect();
@@ -360,7 +360,7 @@ impl<S: Store> World<S> {
             match effect {
                 Effect::Write(token, write) => {
                     self.told_of(&write);
-                    self.queue.push((token, write));
+                    self.queue.push((token, *write));
                 }
                 Effect::Start(assignment) => self.start(assignment),
                 Effect::Stop(run_id, firmness) => self.stop(run_id, firmness),

@@ -9,8 +9,8 @@ mod tree;
 pub use sweep::sweep;
 #[cfg(all(feature = "process", target_os = "linux"))]
 pub use tree::{
-    Ending, Lines, Printed, Program, StartError, Tree, Waiting, close_inherited, init, init_within, is_worker,
-    signal_name,
+    Conditions, Ending, Lines, Printed, Program, StartError, Tree, Waiting, close_inherited, init, init_within,
+    is_worker, signal_name,
 };
 #[cfg(all(feature = "process", target_os = "linux"))]
 pub(crate) use tree::{decode, encode, is_ready, worker};

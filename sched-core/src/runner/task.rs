@@ -50,8 +50,9 @@ impl Runner for TaskRunner {
                 if let Err(error) = thread {
                     return Outcome::Failed(JobError::new(format!("the system refused a thread: {error}")));
                 }
-                let params = params.as_object().cloned().unwrap_or_default();
-                let job = match registry.kind(&ctx.info().job).and_then(|kind| kind.build(&params)) {
+                let none = serde_json::Map::new();
+                let params = params.as_object().unwrap_or(&none);
+                let job = match registry.kind(&ctx.info().job).and_then(|kind| kind.build(params)) {
                     Ok(job) => job,
                     Err(error) => return Outcome::Unstartable(error.to_string()),
                 };

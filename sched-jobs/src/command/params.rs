@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
-use sched_core::process::Program;
+use sched_core::process::{Conditions, Program};
 use sched_core::{Limits, ParamError, RunContext};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -15,6 +16,15 @@ use crate::{JobEnv, secret};
 const INHERITED: &[&str] = &["PATH", "LANG", "LC_ALL", "TZ", "TMPDIR"];
 /// What it inherits too when it runs as the scheduler's own user.
 const OF_THE_USER: &[&str] = &["HOME", "USER", "LOGNAME", "SHELL"];
+
+/// What a program that runs as the scheduler's own user inherits. It is the same for as long as the scheduler lives.
+static OURS: LazyLock<Environment> = LazyLock::new(|| inherited(INHERITED.iter().chain(OF_THE_USER).copied()));
+
+type Environment = BTreeMap<OsString, OsString>;
+
+fn inherited<'a>(names: impl Iterator<Item = &'a str>) -> Environment {
+    names.filter_map(|name| Some((name.into(), std::env::var_os(name)?))).collect()
+}
 
 /// Parameters of `command`.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -176,10 +186,8 @@ impl Params {
             self.argv.iter().map(OsString::from).collect()
         };
         let info = ctx.info();
-        let own = if self.user.is_none() { OF_THE_USER } else { &[] };
-        let inherited = INHERITED.iter().chain(own).copied().chain(self.inherit.iter().map(String::as_str));
-        let mut variables: BTreeMap<OsString, OsString> =
-            inherited.filter_map(|name| Some((name.into(), std::env::var_os(name)?))).collect();
+        let mut variables = if self.user.is_none() { OURS.clone() } else { inherited(INHERITED.iter().copied()) };
+        variables.extend(inherited(self.inherit.iter().map(String::as_str)));
         variables.extend(self.env.iter().map(|(name, value)| (name.into(), value.into())));
         for (name, reference) in &self.secrets {
             let value =
@@ -199,11 +207,13 @@ impl Params {
             env: variables,
             cwd: self.cwd.as_ref().map_or_else(|| env.base_dir.clone(), |cwd| env.path(cwd)),
             arg0: None,
-            umask: self.umask(),
-            nice: self.nice,
-            limits: self.limits.clone(),
-            user: self.user.clone(),
-            group: self.group.clone(),
+            conditions: Conditions {
+                umask: self.umask(),
+                nice: self.nice,
+                limits: self.limits.clone(),
+                user: self.user.clone(),
+                group: self.group.clone(),
+            },
         })
     }
 }

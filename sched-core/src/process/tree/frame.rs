@@ -1,4 +1,5 @@
-//! Messages on a stream: four bytes of length, then JSON; descriptors ride on the length.
+//! Messages on a stream: four bytes of length, then JSON, or between a scheduler and its shims a denser form (postcard);
+//! descriptors ride on the length.
 
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -12,10 +13,12 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The most descriptors that come with a message: standard output, error and input.
-const DESCRIPTORS: usize = 3;
+/// The most descriptors that come with a message: standard output and error.
+const DESCRIPTORS: usize = 2;
 /// No message is longer.
 pub(crate) const LIMIT: usize = 32 * 1024 * 1024;
+/// Room for most messages.
+const MESSAGE: usize = 1024;
 /// The length in front.
 pub(crate) const HEAD: usize = 4;
 
@@ -23,6 +26,19 @@ pub(crate) const HEAD: usize = 4;
 pub(crate) fn encode(message: &impl Serialize) -> std::io::Result<Vec<u8>> {
     let mut bytes = vec![0; HEAD];
     serde_json::to_writer(&mut bytes, message)?;
+    measured(bytes)
+}
+
+/// [`encode`] in the dense form.
+pub(super) fn pack(message: &impl Serialize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(MESSAGE);
+    bytes.resize(HEAD, 0);
+    let bytes = postcard::to_extend(message, bytes);
+    measured(bytes.map_err(|error| invalid(format!("it cannot be told: {error}")))?)
+}
+
+/// Writes the length into the room in front.
+fn measured(mut bytes: Vec<u8>) -> std::io::Result<Vec<u8>> {
     let length = bytes.len() - HEAD;
     let head = u32::try_from(length).ok().filter(|_| length <= LIMIT);
     let head =
@@ -33,13 +49,25 @@ pub(crate) fn encode(message: &impl Serialize) -> std::io::Result<Vec<u8>> {
 
 /// Takes the first whole message out of what was read; none while there is none.
 pub(crate) fn decode<T: DeserializeOwned>(read: &mut Vec<u8>) -> std::io::Result<Option<T>> {
+    first(read, |bytes| serde_json::from_slice(bytes).map_err(|error| error.to_string()))
+}
+
+/// [`decode`] of the dense form.
+pub(super) fn unpack<T: DeserializeOwned>(read: &mut Vec<u8>) -> std::io::Result<Option<T>> {
+    first(read, dense)
+}
+
+fn dense<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    postcard::from_bytes(bytes).map_err(|error| error.to_string())
+}
+
+fn first<T>(read: &mut Vec<u8>, form: impl FnOnce(&[u8]) -> Result<T, String>) -> std::io::Result<Option<T>> {
     let Some(head) = read.first_chunk::<HEAD>() else { return Ok(None) };
     let end = HEAD + length(*head)?;
     if read.len() < end {
         return Ok(None);
     }
-    let message =
-        serde_json::from_slice(&read[HEAD..end]).map_err(|error| invalid(format!("not a message: {error}")))?;
+    let message = form(&read[HEAD..end]).map_err(|error| invalid(format!("not a message: {error}")))?;
     read.drain(..end);
     Ok(Some(message))
 }
@@ -60,35 +88,52 @@ fn invalid(message: String) -> std::io::Error {
 pub(super) fn send_with(socket: impl AsFd, encoded: &[u8], descriptors: &[BorrowedFd<'_>]) -> std::io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(descriptors));
-    Ok(sendmsg(socket, &[IoSlice::new(encoded)], &mut control, SendFlags::NOSIGNAL)?)
+    if !descriptors.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    let sent = rustix::io::retry_on_intr(|| {
+        sendmsg(socket.as_fd(), &[IoSlice::new(encoded)], &mut control, SendFlags::NOSIGNAL)
+    });
+    Ok(sent?)
 }
 
-pub(super) fn send(socket: &mut UnixStream, message: &impl Serialize) -> std::io::Result<()> {
-    socket.write_all(&encode(message)?)
+/// Sends a message in the dense form, and descriptors.
+pub(super) fn send(
+    socket: &mut UnixStream,
+    message: &impl Serialize,
+    descriptors: &[BorrowedFd<'_>],
+) -> std::io::Result<()> {
+    let packed = pack(message)?;
+    let sent = send_with(&*socket, &packed, descriptors)?;
+    socket.write_all(&packed[sent..])
 }
 
-/// Waits for a message and what came with it; none at the end of the stream.
-pub(super) fn receive<T: DeserializeOwned>(socket: &mut UnixStream) -> std::io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut head = [0; HEAD];
+/// Reads some bytes, and the descriptors that came with them; none at the end of the stream.
+pub(super) fn read(socket: impl AsFd, into: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> std::io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::io::retry_on_intr(|| {
-        recvmsg(&*socket, &mut [IoSliceMut::new(&mut head)], &mut control, RecvFlags::CMSG_CLOEXEC)
+        recvmsg(socket.as_fd(), &mut [IoSliceMut::new(into)], &mut control, RecvFlags::CMSG_CLOEXEC)
     })?;
-    if received.bytes == 0 {
-        return Ok(None);
-    }
-    let mut descriptors = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(sent) = message {
             descriptors.extend(sent);
         }
     }
-    socket.read_exact(&mut head[received.bytes..])?;
+    Ok(received.bytes)
+}
+
+/// Waits for a message in the dense form, and what came with it; none at the end of the stream.
+pub(super) fn receive<T: DeserializeOwned>(socket: &mut UnixStream) -> std::io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let (mut head, mut descriptors) = ([0; HEAD], Vec::new());
+    let got = read(&*socket, &mut head, &mut descriptors)?;
+    if got == 0 {
+        return Ok(None);
+    }
+    socket.read_exact(&mut head[got..])?;
     let mut bytes = vec![0; length(head)?];
     socket.read_exact(&mut bytes)?;
-    let message = serde_json::from_slice(&bytes).map_err(|error| invalid(format!("not a message: {error}")))?;
+    let message = dense(&bytes).map_err(|error| invalid(format!("not a message: {error}")))?;
     Ok(Some((message, descriptors)))
 }
 

@@ -1,15 +1,14 @@
 //! A tree as its scheduler sees it.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::pipe::{PipeFlags, pipe_with};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
 
-use super::order::{BRIEF, Ending, News, Order, Program};
+use super::order::{BRIEF, Ending, Launch, News, NulByte, Order, Program, Said};
 use super::pool::Shim;
 use super::printed::Printed;
 use super::{entry, frame};
@@ -60,6 +59,8 @@ pub struct Tree {
     run_id: RunId,
     way: Option<(Shim, Control)>,
     read: Vec<u8>,
+    /// What came with it.
+    descriptors: Vec<OwnedFd>,
     /// It ended before it was seen to run.
     ending: Option<Ending>,
     /// What it prints.
@@ -83,43 +84,55 @@ impl Tree {
         if !entry::is_ready() {
             return Err(StartError::NotReady);
         }
-        let (out, their_out) = pipe_with(PipeFlags::CLOEXEC).map_err(std::io::Error::from)?;
-        let (err, their_err) = pipe_with(PipeFlags::CLOEXEC).map_err(std::io::Error::from)?;
-        let descriptors: Vec<BorrowedFd<'_>> =
-            [&their_out, &their_err].into_iter().chain(stdin.as_ref()).map(OwnedFd::as_fd).collect();
-        let encoded = frame::encode(&Order::Run(Box::new(program)))?;
+        let descriptors: Vec<BorrowedFd<'_>> = stdin.iter().map(OwnedFd::as_fd).collect();
+        let launch = Launch::try_from(program).map_err(|NulByte| StartError::Refused {
+            message: "a word with a NUL byte cannot be handed to a program".into(),
+            hopeless: true,
+        })?;
+        let encoded = frame::pack(&Order::Run(launch))?;
         let mut shim = Shim::get()?;
         let (mut tree, sent) = loop {
             let used = shim.used;
             let control = shim.take_control().ok_or_else(|| std::io::Error::other("a shim without a way to it"))?;
             match frame::send_with(&control, &encoded, &descriptors) {
-                Ok(sent) => {
-                    let way = Some((shim, Control::Quiet(control)));
-                    break (Self { run_id, way, read: Vec::new(), ending: None, stdout: None, stderr: None }, sent);
-                }
+                Ok(sent) => break (Self::below(run_id, shim, control), sent),
                 // It died while it waited, and has started nothing.
                 Err(_) if used => shim = Shim::start()?,
                 Err(error) => return Err(error.into()),
             }
         };
         drop(descriptors);
-        // The pipes end when the tree does.
-        drop((their_out, their_err));
         match tree.begun(&encoded[sent..], stdin.is_none() && waiting == Waiting::Thread).await {
-            Ok(News::Started) => {}
-            Ok(News::Ended(ending)) => tree.ending = Some(ending),
+            Ok(News::Started) => tree.prints([Vec::new(), Vec::new()], [true, true])?,
+            Ok(News::Brief { ending, printed: [Said { bytes: out, open }, err] }) => {
+                tree.prints([out, err.bytes], [open, err.open])?;
+                tree.ending = Some(ending);
+            }
             Ok(News::Refused { message, hopeless }) => {
                 tree.put_back();
                 return Err(StartError::Refused { message, hopeless });
             }
+            Ok(other @ News::Ended(_)) => return Err(unexpected(&other).into()),
             Err(error) => {
                 tree.lost().await;
                 return Err(StartError::Lost(error));
             }
         }
-        let ended = tree.ending.is_some();
-        (tree.stdout, tree.stderr) = (Some(Printed::new(out, ended)?), Some(Printed::new(err, ended)?));
         Ok(tree)
+    }
+
+    const fn below(run_id: RunId, shim: Shim, control: std::os::unix::net::UnixStream) -> Self {
+        let way = Some((shim, Control::Quiet(control)));
+        Self { run_id, way, read: Vec::new(), descriptors: Vec::new(), ending: None, stdout: None, stderr: None }
+    }
+
+    /// Takes what the program has printed so far, and the pipes that are open.
+    fn prints(&mut self, before: [Vec<u8>; 2], open: [bool; 2]) -> std::io::Result<()> {
+        let mut pipes = std::mem::take(&mut self.descriptors).into_iter();
+        let [stdout, stderr] = open.map(|open| if open { pipes.next() } else { None });
+        let [out, err] = before;
+        (self.stdout, self.stderr) = (Some(Printed::new(out, stdout)?), Some(Printed::new(err, stderr)?));
+        Ok(())
     }
 
     /// Sends what is left of the order, and waits for the first message; on this thread at first, if that may be.
@@ -151,29 +164,22 @@ impl Tree {
     /// The next message. Nothing is lost when it is dropped before.
     async fn news(&mut self) -> std::io::Result<News> {
         loop {
-            if let Some(news) = frame::decode(&mut self.read)? {
+            if let Some(news) = frame::unpack(&mut self.read)? {
                 return Ok(news);
             }
+            let mut chunk = [0; 1024];
+            let descriptors = &mut self.descriptors;
             let read = match &mut self.way {
-                None => 0,
-                Some((_, Control::Watched(control))) => control.read_buf(&mut self.read).await?,
-                Some((_, Control::Quiet(control))) => {
-                    let mut chunk = [0; 1024];
-                    match control.read(&mut chunk) {
-                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                            self.watch()?;
-                            continue;
-                        }
-                        read => {
-                            let read = read?;
-                            self.read.extend_from_slice(&chunk[..read]);
-                            read
-                        }
-                    }
+                None => Ok(0),
+                Some((_, Control::Quiet(control))) => frame::read(&*control, &mut chunk, descriptors),
+                Some((_, Control::Watched(control))) => {
+                    control.async_io(Interest::READABLE, || frame::read(&*control, &mut chunk, descriptors)).await
                 }
             };
-            if read == 0 {
-                return Err(gone());
+            match read {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => drop(self.watch()?),
+                Ok(0) => return Err(gone()),
+                read => self.read.extend_from_slice(&chunk[..read?]),
             }
         }
     }
@@ -182,7 +188,7 @@ impl Tree {
     pub fn stop(&self, grace: Duration) {
         let Some((_, control)) = &self.way else { return };
         // A shim whose socket is full or closed ends with its tree when this is dropped.
-        let sent = frame::encode(&Order::Stop(grace)).and_then(|bytes| match control {
+        let sent = frame::pack(&Order::Stop(grace)).and_then(|bytes| match control {
             Control::Quiet(control) => (&*control).write(&bytes),
             Control::Watched(control) => control.try_write(&bytes),
         });

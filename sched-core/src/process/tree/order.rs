@@ -1,7 +1,7 @@
 //! What is to be started, and what became of it: what goes over the control socket.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{CStr, CString, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,18 +11,23 @@ use serde::{Deserialize, Serialize};
 use crate::limits::Limits;
 
 /// A program to be started as a tree of its own.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Program {
     /// The program, looked up in `PATH` of `env` unless it has a `/`, and its arguments.
-    #[serde(with = "words")]
     pub argv: Vec<OsString>,
     /// Its whole environment.
-    #[serde(with = "pairs")]
     pub env: BTreeMap<OsString, OsString>,
     /// The folder it runs in.
     pub cwd: PathBuf,
     /// Another name for its first argument.
     pub arg0: Option<OsString>,
+    /// How it runs otherwise.
+    pub conditions: Conditions,
+}
+
+/// What is set between the start of its process and that of the program.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conditions {
     /// The permissions that files it makes do not get.
     pub umask: Option<u32>,
     /// How far it stands back behind others, -20 to 19.
@@ -35,69 +40,68 @@ pub struct Program {
     pub group: Option<String>,
 }
 
-/// What is handed to a program is bytes; nearly all of it is text, and goes as text.
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Word<'a> {
-    Text(std::borrow::Cow<'a, str>),
-    Bytes(std::borrow::Cow<'a, [u8]>),
-}
-
-impl<'a> From<&'a OsString> for Word<'a> {
-    fn from(word: &'a OsString) -> Self {
-        word.to_str().map_or_else(|| Self::Bytes(word.as_bytes().into()), |text| Self::Text(text.into()))
+impl Conditions {
+    pub(super) fn are_ordinary(&self) -> bool {
+        *self == Self::default()
     }
 }
 
-impl From<Word<'_>> for OsString {
-    fn from(word: Word<'_>) -> Self {
-        match word {
-            Word::Text(text) => text.into_owned().into(),
-            Word::Bytes(bytes) => Self::from_vec(bytes.into_owned()),
+/// A program as it goes to a shim, in the words that execve(2) takes: to start one, a shim makes nothing of them anew.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Launch {
+    pub(super) program: CString,
+    /// Its arguments, the name that it is called by first.
+    pub(super) argv: Words,
+    /// `NAME=value`.
+    pub(super) env: Words,
+    pub(super) cwd: CString,
+    /// As JSON, which leaves out what is not set; none when they are ordinary.
+    pub(super) conditions: Option<String>,
+}
+
+/// Words, each with the NUL byte that ends it.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Words(Vec<u8>);
+
+impl Words {
+    /// Adds the parts of one word. None of them holds a NUL byte.
+    fn push(&mut self, parts: &[&[u8]]) -> Result<(), NulByte> {
+        for part in parts {
+            if part.contains(&0) {
+                return Err(NulByte);
+            }
+            self.0.extend_from_slice(part);
         }
+        self.0.push(0);
+        Ok(())
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &CStr> {
+        self.0.split_inclusive(|byte| *byte == 0).filter_map(|word| CStr::from_bytes_with_nul(word).ok())
     }
 }
 
-mod words {
-    use std::ffi::OsString;
+/// As much as the environments of most programs take.
+const ENVIRONMENT: usize = 512;
 
-    use serde::{Deserialize, Deserializer, Serializer};
+/// No word of a program can hold one.
+#[derive(Debug)]
+pub(super) struct NulByte;
 
-    use super::Word;
+impl TryFrom<Program> for Launch {
+    type Error = NulByte;
 
-    pub(super) fn serialize<S: Serializer>(words: &[OsString], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(words.iter().map(Word::from))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<OsString>, D::Error> {
-        Vec::deserialize(from).map(|words: Vec<Word<'_>>| words.into_iter().map(OsString::from).collect())
-    }
-}
-
-/// JSON has no keys but texts.
-mod pairs {
-    use std::collections::BTreeMap;
-    use std::ffi::OsString;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::Word;
-
-    pub(super) fn serialize<S: Serializer>(env: &BTreeMap<OsString, OsString>, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(env.iter().map(|(name, value)| (Word::from(name), Word::from(value))))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<OsString, OsString>, D::Error> {
-        let pairs = Vec::<(Word<'_>, Word<'_>)>::deserialize(from)?;
-        Ok(pairs.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
-    }
-}
-
-impl Program {
-    /// Whether something must be set between the start of its process and that of the program.
-    pub(super) fn needs_stage(&self) -> bool {
-        let Self { umask, nice, limits, user, group, .. } = self;
-        umask.is_some() || nice.is_some() || user.is_some() || group.is_some() || *limits != Limits::default()
+    fn try_from(program: Program) -> Result<Self, NulByte> {
+        let mut words = program.argv.into_iter();
+        let name = words.next().unwrap_or_default();
+        let (mut argv, mut env) = (Words::default(), Words(Vec::with_capacity(ENVIRONMENT)));
+        argv.push(&[program.arg0.as_ref().unwrap_or(&name).as_bytes()])?;
+        words.try_for_each(|word| argv.push(&[word.as_bytes()]))?;
+        program.env.iter().try_for_each(|(name, value)| env.push(&[name.as_bytes(), b"=", value.as_bytes()]))?;
+        let conditions =
+            (!program.conditions.are_ordinary()).then(|| serde_json::json!(program.conditions).to_string());
+        let whole = |word: OsString| CString::new(word.into_vec()).map_err(|_| NulByte);
+        Ok(Self { program: whole(name)?, argv, env, cwd: whole(program.cwd.into())?, conditions })
     }
 }
 
@@ -145,14 +149,14 @@ pub fn signal_name(signal: i32) -> String {
 }
 
 /// A program that ends within this is told of once, and waited for without a runtime: to hand it to other threads takes
-/// longer than most such programs.
-pub(super) const BRIEF: Duration = Duration::from_millis(10);
+/// longer than most such programs. It is longer than they take where many share the processors.
+pub(super) const BRIEF: Duration = Duration::from_millis(50);
 
 /// What a scheduler tells a shim.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Order {
-    /// Start this; standard output, error and, if there are three, input come along.
-    Run(Box<Program>),
+    /// Start this; its standard input comes along, if it has one.
+    Run(Launch),
     /// End the tree: TERM, this long, KILL.
     Stop(Duration),
 }
@@ -160,12 +164,23 @@ pub(super) enum Order {
 /// What a shim tells its scheduler.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum News {
-    /// The program runs. It is not told of one without input that ended within [`BRIEF`].
+    /// The program runs. What it prints comes along: standard output, then error.
     Started,
     /// It could not be started; another try will not help if it is `hopeless`.
     Refused { message: String, hopeless: bool },
     /// The tree has ended.
     Ended(Ending),
+    /// A program without input ended within [`BRIEF`], and its tree with it. A pipe that is held open by someone who is
+    /// none of the tree comes along.
+    Brief { ending: Ending, printed: [Said; 2] },
+}
+
+/// What a program had printed when it ended.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Said {
+    pub(super) bytes: Vec<u8>,
+    /// Someone may add to it.
+    pub(super) open: bool,
 }
 
 #[cfg(test)]
@@ -176,9 +191,19 @@ mod tests {
     fn what_is_no_text_arrives_as_it_was() {
         let odd = OsString::from_vec(b"/tmp/\xff".to_vec());
         let program = Program { argv: vec!["ls".into(), odd.clone()], ..Program::default() };
-        let program = Program { env: [("PATH".into(), odd)].into(), ..program };
-        let text = serde_json::to_string(&program).unwrap();
-        assert!(text.contains("\"ls\"") && text.contains("255"), "{text}");
-        assert_eq!(serde_json::from_str::<Program>(&text).unwrap(), program);
+        let conditions = Conditions { umask: Some(0o27), ..Conditions::default() };
+        let program = Program { env: [("PATH".into(), odd)].into(), cwd: "/".into(), conditions, ..program };
+        let packed = postcard::to_allocvec(&Launch::try_from(program).unwrap()).unwrap();
+        let launch = postcard::from_bytes::<Launch>(&packed).unwrap();
+        assert_eq!(launch.argv.iter().collect::<Vec<_>>(), [c"ls", c"/tmp/\xff"]);
+        assert_eq!(launch.env.iter().collect::<Vec<_>>(), [c"PATH=/tmp/\xff"]);
+        assert_eq!((launch.program.as_c_str(), launch.cwd.as_c_str()), (c"ls", c"/"));
+        assert!(launch.conditions.unwrap().contains("23"));
+    }
+
+    #[test]
+    fn a_word_with_a_nul_byte_is_refused() {
+        let program = Program { argv: vec!["echo".into(), "a\0b".into()], ..Program::default() };
+        assert!(Launch::try_from(program).is_err());
     }
 }

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::entry;
 
 /// No more wait than these.
-const WAITING: usize = 32;
+const WAITING: usize = 256;
 /// One that was not needed in so long a time ends.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// What a shim gets to end what it has, before it is killed itself.

@@ -10,8 +10,10 @@ use rustix::io::Errno;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::unix::pipe::Receiver;
 
-/// As much is read at once.
-const CHUNK: usize = 4096;
+use super::order::Said;
+
+/// As much is read at once: most print nothing, or a line.
+const CHUNK: usize = 512;
 /// What a pipe holds, by pipe(7). Whoever fills it anew while it is read is followed like any other.
 const ROOM: usize = 64 * 1024;
 
@@ -25,24 +27,29 @@ pub struct Printed {
 }
 
 impl Printed {
-    /// Of a program that has `ended` the pipe is read here; no runtime needs to watch it.
-    pub(super) fn new(pipe: OwnedFd, ended: bool) -> std::io::Result<Self> {
-        // The end to read is a description of its own: the program's stays as it is.
-        fcntl_setfl(&pipe, OFlags::NONBLOCK)?;
-        let mut before = Vec::new();
-        let mut chunk = [0; CHUNK];
-        while ended && before.len() < ROOM {
-            match rustix::io::read(&pipe, &mut chunk) {
-                Ok(0) => return Ok(Self { before: Cursor::new(before), pipe: None }),
-                Ok(read) => before.extend_from_slice(&chunk[..read]),
-                Err(Errno::INTR) => {}
-                // It is held by someone who is none of the tree.
-                Err(Errno::AGAIN) => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(Self { before: Cursor::new(before), pipe: Some(Receiver::from_owned_fd_unchecked(pipe)?) })
+    /// What was printed before, and the pipe unless it has been read to its end. A pipe needs a runtime.
+    pub(super) fn new(before: Vec<u8>, pipe: Option<OwnedFd>) -> std::io::Result<Self> {
+        let pipe = pipe.map(Receiver::from_owned_fd).transpose()?;
+        Ok(Self { before: Cursor::new(before), pipe })
     }
+}
+
+/// Reads what a program that has ended has left in a pipe.
+pub(super) fn left_in(pipe: &OwnedFd) -> std::io::Result<Said> {
+    // The end to read is a description of its own: the program's stays as it is.
+    fcntl_setfl(pipe, OFlags::NONBLOCK)?;
+    let (mut bytes, mut chunk) = (Vec::new(), [0; CHUNK]);
+    while bytes.len() < ROOM {
+        match rustix::io::read(pipe, &mut chunk) {
+            Ok(0) => return Ok(Said { bytes, open: false }),
+            Ok(read) => bytes.extend_from_slice(&chunk[..read]),
+            Err(Errno::INTR) => {}
+            // It is held by someone who is none of the tree.
+            Err(Errno::AGAIN) => break,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Said { bytes, open: true })
 }
 
 impl AsyncRead for Printed {
@@ -69,7 +76,10 @@ mod tests {
         write.write_all(b"one ").unwrap();
         let stranger = write.try_clone().unwrap();
         drop(write);
-        let mut printed = Printed::new(read.into(), true).unwrap();
+        let pipe = OwnedFd::from(read);
+        let said = left_in(&pipe).unwrap();
+        assert!(said.open);
+        let mut printed = Printed::new(said.bytes, Some(pipe)).unwrap();
         let mut stranger = stranger;
         stranger.write_all(b"two").unwrap();
         drop(stranger);
@@ -79,11 +89,11 @@ mod tests {
     }
 
     #[test]
-    fn what_has_ended_needs_no_runtime() {
+    fn what_nobody_adds_to_is_read_to_its_end() {
         let (read, mut write) = std::io::pipe().unwrap();
         write.write_all(&[b'x'; 10_000]).unwrap();
         drop(write);
-        let printed = Printed::new(read.into(), true).unwrap();
-        assert!(printed.pipe.is_none() && printed.before.get_ref().len() == 10_000);
+        let said = left_in(&read.into()).unwrap();
+        assert!(!said.open && said.bytes.len() == 10_000);
     }
 }

@@ -5,33 +5,30 @@
 //! programs that end at once. Neither polls while a program runs.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
-use std::io::{ErrorKind, Read as _};
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::os::unix::process::ExitStatusExt as _;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, pidfd_open, set_child_subreaper, setsid, waitid,
-};
-use wait4::Wait4 as _;
+use rustix::io::{Errno, ioctl_fionread};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, getpid, set_child_subreaper, setsid, waitid};
+use wait4::{ResUse, try_wait4_pid};
 
-use super::entry::{self, close_inherited};
-use super::order::{BRIEF, Ending, News, Order, Program};
-use super::stage::{Failure, Task};
-use super::{descent, frame};
+use super::entry::close_inherited;
+use super::launch::Launcher;
+use super::order::{BRIEF, Ending, Launch, News, Order};
+use super::stage::Failure;
+use super::{descent, frame, printed};
 
 /// Between kills of a tree that goes on forking.
 const BETWEEN_KILLS: Duration = Duration::from_millis(20);
+/// Looks at a program that may end at once.
+const MOMENTS: u32 = 5;
 /// Looks at a killed tree before what is left of it is given up.
 const LOOKS: u32 = 500;
 
@@ -40,15 +37,23 @@ const LOOKS: u32 = 500;
 struct State {
     /// The tree that is under way: they are counted.
     tree: Option<u64>,
-    /// Its program, which is also its process group, while it has not been taken.
-    program: Option<Pid>,
+    /// Its process group.
     group: Option<Pid>,
     /// Those killed that had left the group.
     strays: BTreeSet<i32>,
 }
 
-/// A program, and the ends of pipes that came with it.
-type Wanted = (Box<Program>, Vec<OwnedFd>);
+/// A program, and its standard input if it has one.
+type Wanted = (Launch, Option<OwnedFd>);
+
+/// What the thread that starts programs works with.
+struct Means {
+    launcher: Launcher,
+    /// Tells that some child has ended.
+    deaths: SignalFd,
+    /// Lets the other thread listen.
+    calls: Sender<()>,
+}
 
 #[derive(Default)]
 struct Shim {
@@ -69,17 +74,23 @@ fn serve() -> std::io::Result<()> {
     // It may be a leader already, when a person tries it out.
     let _ = setsid();
     set_child_subreaper(Some(getpid()))?;
+    // Blocked before there is another thread, so that it comes by the descriptor alone.
+    let mut deaths = SigSet::empty();
+    deaths.add(nix::sys::signal::Signal::SIGCHLD);
+    deaths.thread_block()?;
+    let deaths = SignalFd::with_flags(&deaths, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let shim = Arc::new(Shim::default());
     let (wanted, programs) = channel();
     let (calls, called) = channel();
     let listening = (shim.clone(), control.try_clone()?);
     std::thread::spawn(move || listening.0.listen(listening.1, &called, &wanted));
+    let means = Means { launcher: Launcher::new()?, deaths, calls };
     let mut listened = false;
     for number in 1.. {
         // Whoever listens hands on the next program, and listens no more until it is called again.
         let next = if listened { programs.recv().ok() } else { next_program(&mut control) };
-        let Some((program, descriptors)) = next else { break };
-        listened = shim.tree(number, &program, descriptors, &mut control, &calls)?;
+        let Some((launch, stdin)) = next else { break };
+        listened = shim.tree(number, &launch, stdin, &mut control, &means)?;
     }
     Ok(())
 }
@@ -88,7 +99,7 @@ fn serve() -> std::io::Result<()> {
 fn next_program(control: &mut UnixStream) -> Option<Wanted> {
     loop {
         match frame::receive(control) {
-            Ok(Some((Order::Run(program), descriptors))) => return Some((program, descriptors)),
+            Ok(Some((Order::Run(launch), came))) => return Some((launch, came.into_iter().next())),
             // It was for a tree that has ended.
             Ok(Some((Order::Stop(_), _))) => {}
             Ok(None) | Err(_) => return None,
@@ -106,9 +117,9 @@ impl Shim {
         while called.recv().is_ok() {
             loop {
                 match frame::receive(&mut control) {
-                    Ok(Some((Order::Run(program), descriptors))) => {
+                    Ok(Some((Order::Run(launch), came))) => {
                         // The other thread ends only with the process.
-                        let _ = wanted.send((program, descriptors));
+                        let _ = wanted.send((launch, came.into_iter().next()));
                         break;
                     }
                     Ok(Some((Order::Stop(grace), _))) => {
@@ -155,36 +166,41 @@ impl Shim {
     fn tree(
         &self,
         number: u64,
-        program: &Program,
-        pipes: Vec<OwnedFd>,
+        launch: &Launch,
+        stdin: Option<OwnedFd>,
         control: &mut UnixStream,
-        calls: &Sender<()>,
+        means: &Means,
     ) -> std::io::Result<bool> {
-        let has_input = pipes.len() > 2;
-        let child = match launch(program, pipes) {
-            Ok(child) => child,
+        let has_input = stdin.is_some();
+        let (program, pipes) = match means.launcher.launch(launch, stdin) {
+            Ok(launched) => launched,
             Err(Failure { message, hopeless }) => {
-                frame::send(control, &News::Refused { message, hopeless })?;
+                frame::send(control, &News::Refused { message, hopeless }, &[])?;
                 return Ok(false);
             }
         };
-        let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        *self.lock() = State { tree: Some(number), program: pid, group: pid, ..State::default() };
-        let lasts = has_input || !pid.is_some_and(|pid| ends_at_once(pid, control));
-        let mut told = Ok(());
-        if lasts {
-            let called = calls.send(()).map_err(std::io::Error::other);
-            // A scheduler that is gone is noticed by the other thread, which sees to the tree.
-            told = called.and_then(|()| frame::send(control, &News::Started));
+        *self.lock() = State { tree: Some(number), group: Some(program), ..State::default() };
+        let brief = if has_input { None } else { end_at_once(program, &pipes, &means.deaths, control)? };
+        if let Some(end) = brief {
+            let ending = self.end(end, 0);
+            let printed = [printed::left_in(&pipes[0])?, printed::left_in(&pipes[1])?];
+            let open: Vec<_> = pipes.iter().zip(&printed).filter(|(_, said)| said.open).collect();
+            let open: Vec<_> = open.into_iter().map(|(pipe, _)| pipe.as_fd()).collect();
+            frame::send(control, &News::Brief { ending, printed }, &open)?;
+            return Ok(false);
         }
-        let ending = self.end(child);
-        told.and_then(|()| frame::send(control, &News::Ended(ending?)))?;
-        Ok(lasts)
+        let called = means.calls.send(()).map_err(std::io::Error::other);
+        // A scheduler that is gone is noticed by the other thread, which sees to the tree.
+        let told = called.and_then(|()| frame::send(control, &News::Started, &[pipes[0].as_fd(), pipes[1].as_fd()]));
+        drop(pipes);
+        let ending = self.wait(program).map(|(end, ticks)| self.end(end, ticks));
+        self.over.notify_all();
+        told.and_then(|()| frame::send(control, &News::Ended(ending?), &[]))?;
+        Ok(true)
     }
 
-    /// Waits for the program, then ends what it leaves behind.
-    fn end(&self, mut child: Child) -> std::io::Result<Ending> {
-        let program = self.lock().program;
+    /// Waits for the program, and takes whom it leaves behind meanwhile: gives their clock ticks too.
+    fn wait(&self, program: Pid) -> std::io::Result<(ResUse, u64)> {
         let mut ticks = 0;
         loop {
             // Looks without taking: the program's own use of resources comes with taking it.
@@ -192,27 +208,26 @@ impl Shim {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            if let Some(program) = program
-                && has_ended(&WaitId::Pid(program))?
-            {
-                break;
+            if let Some(end) = taken(program)? {
+                return Ok((end, ticks));
             }
-            ticks += descent::reap(program);
+            ticks += descent::reap(Some(program));
         }
-        self.lock().program = None;
-        let end = child.wait4()?;
+    }
+
+    /// Ends what a program that has ended leaves behind.
+    fn end(&self, end: ResUse, ticks: u64) -> Ending {
         let (late, left) = self.clear();
-        ticks += late;
+        let ticks = ticks + late;
         let strays = {
             let mut state = self.lock();
             (state.tree, state.group) = (None, None);
-            self.over.notify_all();
             std::mem::take(&mut state.strays).len()
         };
         let second = rustix::param::clock_ticks_per_second().max(1);
         let cpu = end.rusage.utime + end.rusage.stime + Duration::from_millis(ticks * 1000 / second);
         let (code, signal) = (end.status.code(), end.status.signal());
-        Ok(Ending { code, signal, cpu, peak_memory: end.rusage.maxrss, strays, left })
+        Ending { code, signal, cpu, peak_memory: end.rusage.maxrss, strays, left }
     }
 
     /// Kills and takes all that is still there. As long as there is anyone below, one of them is a child of ours, so
@@ -238,101 +253,38 @@ impl Shim {
     }
 }
 
-/// Whether a program ends within [`BRIEF`], before there is another order.
-fn ends_at_once(program: Pid, control: &UnixStream) -> bool {
-    let (Ok(handle), Ok(brief)) = (pidfd_open(program, PidfdFlags::empty()), Timespec::try_from(BRIEF)) else {
-        return false;
-    };
-    let mut both = [PollFd::new(&handle, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
-    poll(&mut both, Some(&brief)).is_ok() && both[0].revents().contains(PollFlags::IN)
+/// The end of a program that comes within [`BRIEF`], before there is another order. One that prints is not waited for as
+/// long: someone may want to read it.
+fn end_at_once(
+    program: Pid,
+    pipes: &[OwnedFd; 2],
+    deaths: &SignalFd,
+    control: &UnixStream,
+) -> std::io::Result<Option<ResUse>> {
+    let Ok(moment) = Timespec::try_from(BRIEF / MOMENTS) else { return Ok(None) };
+    for _ in 0..MOMENTS {
+        let mut both = [PollFd::new(deaths, PollFlags::IN), PollFd::new(control, PollFlags::IN)];
+        let came = poll(&mut both, Some(&moment));
+        if both[0].revents().contains(PollFlags::IN) {
+            // Signals of one kind are one while they wait: who it was, the taking tells.
+            let _ = deaths.read_signal();
+            if let Some(end) = taken(program)? {
+                return Ok(Some(end));
+            }
+        } else if came != Ok(0) || pipes.iter().any(|pipe| !matches!(ioctl_fionread(pipe), Ok(0))) {
+            break;
+        }
+    }
+    Ok(None)
+}
+
+/// Takes the program if it has ended.
+fn taken(program: Pid) -> std::io::Result<Option<ResUse>> {
+    try_wait4_pid(program.as_raw_nonzero().get().unsigned_abs())
 }
 
 /// Whether such a child has ended and waits to be taken. An error: there is no such child.
 fn has_ended(which: &WaitId<'_>) -> std::io::Result<bool> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
     Ok(rustix::io::retry_on_intr(|| waitid(which.clone(), options))?.is_some())
-}
-
-/// Starts a program with these ends of pipes: standard output, error and, if there is a third, input.
-fn launch(program: &Program, pipes: Vec<OwnedFd>) -> Result<Child, Failure> {
-    let failure = |message: String| Failure { message, hopeless: false };
-    match std::fs::metadata(&program.cwd) {
-        Ok(folder) if folder.is_dir() => {}
-        Ok(_) => return Err(failure(format!("its folder {} is none", program.cwd.display()))),
-        Err(error) => return Err(failure(format!("its folder {}: {error}", program.cwd.display()))),
-    }
-    let mut pipes = pipes.into_iter().map(Stdio::from);
-    let mut stdio = || pipes.next().unwrap_or_else(Stdio::null);
-    let (stdout, stderr, stdin) = (stdio(), stdio(), stdio());
-    let mut staged = None;
-    let name = program.argv.first().cloned().unwrap_or_default();
-    let path = find(&name, program).map_err(|error| refusal(&name, &error))?;
-    let mut command = if program.needs_stage() {
-        let (report, told) = pipe().map_err(|error| failure(error.to_string()))?;
-        let mut argv = program.argv.clone();
-        argv[0] = path.into();
-        let arg0 = program.arg0.clone().or(Some(name.clone()));
-        let inner = Program { argv, arg0, env: std::collections::BTreeMap::new(), ..program.clone() };
-        let task = serde_json::to_string(&Task { program: inner, report: told.as_raw_fd() });
-        let mut command = entry::stage();
-        command
-            .env_clear()
-            .envs(&program.env)
-            .env(super::stage::TASK, task.map_err(|error| failure(error.to_string()))?);
-        staged = Some((report, told));
-        command
-    } else {
-        let mut command = Command::new(path);
-        command.arg0(program.arg0.as_ref().unwrap_or(&name)).args(&program.argv[1..]);
-        command.env_clear().envs(&program.env).current_dir(&program.cwd);
-        command
-    };
-    command.stdin(stdin).stdout(stdout).stderr(stderr).process_group(0);
-    let spawned = command.spawn();
-    // Our copies of the pipes' ends close, so that theirs are the last.
-    drop(command);
-    let mut child = spawned.map_err(|error| refusal(&name, &error))?;
-    if let Some((report, told)) = staged {
-        drop(told);
-        let mut answer = Vec::new();
-        let read = std::fs::File::from(report).read_to_end(&mut answer);
-        if read.is_err() || !answer.is_empty() {
-            // It ends by itself after it has answered.
-            let _ = child.wait();
-            let unreadable =
-                |error: serde_json::Error| failure(format!("`{}` could not be started: {error}", name.display()));
-            return Err(serde_json::from_slice(&answer).unwrap_or_else(unreadable));
-        }
-    }
-    Ok(child)
-}
-
-/// A pipe whose end to write is inherited. Only this thread starts processes, so only the next one gets it.
-fn pipe() -> std::io::Result<(OwnedFd, OwnedFd)> {
-    let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    fcntl_setfd(&write, FdFlags::empty())?;
-    Ok((read, write))
-}
-
-/// Looks a program up as execvp(3) does, in the `PATH` that it gets. Found here, it is started without a fork.
-fn find(name: &OsStr, program: &Program) -> std::io::Result<PathBuf> {
-    if name.as_encoded_bytes().contains(&b'/') {
-        return Ok(name.into());
-    }
-    let path = program.env.get(OsStr::new("PATH")).cloned().unwrap_or_else(|| OsString::from("/usr/bin:/bin"));
-    let mut found = Err(ErrorKind::NotFound.into());
-    for folder in std::env::split_paths(&path).filter(|_| !name.is_empty()) {
-        let file = program.cwd.join(folder).join(name);
-        match std::fs::metadata(&file) {
-            Ok(about) if about.is_file() && about.permissions().mode() & 0o111 != 0 => return Ok(file),
-            Ok(_) => found = Err(ErrorKind::PermissionDenied.into()),
-            Err(_) => {}
-        }
-    }
-    found
-}
-
-pub(super) fn refusal(name: impl AsRef<Path>, error: &std::io::Error) -> Failure {
-    let message = format!("`{}` could not be started: {error}", name.as_ref().display());
-    Failure { message, hopeless: matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) }
 }

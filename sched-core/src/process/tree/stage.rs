@@ -1,7 +1,9 @@
 //! Between a shim and a program that runs under other conditions: sets them on itself, then becomes the program.
 
+use std::ffi::OsString;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::fs::Mode;
@@ -10,19 +12,54 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use serde::{Deserialize, Serialize};
 
 use super::account::Account;
-use super::order::Program;
+use super::order::Conditions;
 use crate::limits::Limits;
 
 /// The variable that holds the [`Task`].
 pub(super) const TASK: &str = "SCHED_STAGE";
 
-/// What a stage does.
+/// What a stage does. Its environment is the program's already.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Task {
-    /// The program, without its environment: the stage has that already.
-    pub(super) program: Program,
+    /// The program, found, then its arguments, the name that it is called by first.
+    #[serde(with = "words")]
+    pub(super) words: Vec<OsString>,
+    pub(super) cwd: PathBuf,
+    pub(super) conditions: Conditions,
     /// The descriptor of the pipe that is told why it could not be done. It closes when the program has taken over.
     pub(super) report: i32,
+}
+
+/// What is handed to a program is bytes; nearly all of it is text, and goes as text: a variable has no room for more.
+mod words {
+    use std::borrow::Cow;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Word<'a> {
+        Text(Cow<'a, str>),
+        Bytes(Cow<'a, [u8]>),
+    }
+
+    pub(super) fn serialize<S: Serializer>(words: &[OsString], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(words.iter().map(|word| match word.to_str() {
+            Some(text) => Word::Text(text.into()),
+            None => Word::Bytes(word.as_bytes().into()),
+        }))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<OsString>, D::Error> {
+        let words = Vec::<Word<'_>>::deserialize(from)?;
+        let word = |word: Word<'_>| match word {
+            Word::Text(text) => text.into_owned().into(),
+            Word::Bytes(bytes) => OsString::from_vec(bytes.into_owned()),
+        };
+        Ok(words.into_iter().map(word).collect())
+    }
 }
 
 /// Why a program did not take over.
@@ -33,12 +70,14 @@ pub(super) struct Failure {
 }
 
 pub(super) fn run() -> ! {
+    // A shim blocks what tells it of deaths.
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
     let task = std::env::var(TASK).ok().and_then(|text| serde_json::from_str::<Task>(&text).ok());
-    if let Some(Task { program, report }) = task {
+    if let Some(task) = task {
         // Opened anew it closes by itself at exec.
-        let pipe = std::fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{report}"));
-        let _ = nix::unistd::close(report);
-        let failure = become_it(&program);
+        let pipe = std::fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{}", task.report));
+        let _ = nix::unistd::close(task.report);
+        let failure = become_it(&task);
         // A shim that has gone needs no answer.
         let _ = pipe.and_then(|mut pipe| pipe.write_all(&serde_json::to_vec(&failure)?));
     }
@@ -46,33 +85,31 @@ pub(super) fn run() -> ! {
 }
 
 /// Returns only when it cannot be done.
-fn become_it(program: &Program) -> Failure {
-    let mut command = Command::new(&program.argv[0]);
+fn become_it(task: &Task) -> Failure {
     let fixed = |message| Failure { message, hopeless: true };
-    if let Err(message) = set(program, &mut command) {
+    let [program, name, arguments @ ..] = task.words.as_slice() else { return fixed("no program is named".into()) };
+    let mut command = Command::new(program);
+    if let Err(message) = set(&task.conditions, &mut command) {
         return fixed(message);
     }
-    if let Err(error) = std::env::set_current_dir(&program.cwd) {
-        return Failure { message: format!("its folder {}: {error}", program.cwd.display()), hopeless: false };
+    if let Err(error) = std::env::set_current_dir(&task.cwd) {
+        return Failure { message: format!("its folder {}: {error}", task.cwd.display()), hopeless: false };
     }
-    if let Err(message) = limit(&program.limits) {
+    if let Err(message) = limit(&task.conditions.limits) {
         return fixed(message);
     }
-    if let Some(name) = &program.arg0 {
-        command.arg0(name);
-    }
-    let error = command.args(&program.argv[1..]).env_remove(TASK).exec();
-    super::shim::refusal(&program.argv[0], &error)
+    let error = command.arg0(name).args(arguments).env_remove(TASK).exec();
+    super::launch::refusal(program, &error)
 }
 
-fn set(program: &Program, command: &mut Command) -> Result<(), String> {
-    if let Some(mask) = program.umask {
+fn set(conditions: &Conditions, command: &mut Command) -> Result<(), String> {
+    if let Some(mask) = conditions.umask {
         umask(Mode::from_raw_mode(mask));
     }
-    if let Some(nice) = program.nice {
+    if let Some(nice) = conditions.nice {
         setpriority_process(None, nice).map_err(|error| format!("nice = {nice}: {error}"))?;
     }
-    let (user, group) = (program.user.as_deref(), program.group.as_deref());
+    let (user, group) = (conditions.user.as_deref(), conditions.group.as_deref());
     if user.is_none() && group.is_none() {
         return Ok(());
     }

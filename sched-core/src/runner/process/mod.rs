@@ -23,7 +23,7 @@ use crate::id::RunId;
 use crate::job::JobError;
 use crate::limits::Limits;
 use crate::placement::Placement;
-use crate::process::{Ending, Lines, Program, StartError, Tree, Waiting, worker as again};
+use crate::process::{Conditions, Ending, Lines, Program, StartError, Tree, Waiting, worker as again};
 use crate::run::Outcome;
 
 pub use worker::serve;
@@ -90,8 +90,7 @@ impl ProcessRunner {
             env: std::env::vars_os().filter(|(name, _)| !withheld(name)).chain([mark]).collect(),
             cwd: std::env::current_dir()?,
             arg0: Some(name),
-            limits,
-            ..Program::default()
+            conditions: Conditions { limits, ..Conditions::default() },
         })
     }
 }

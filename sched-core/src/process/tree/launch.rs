@@ -148,7 +148,7 @@ fn find(launch: &Launch) -> Result<Cow<'_, CStr>> {
     let name = OsStr::from_bytes(program.to_bytes());
     let path = launch.env.iter().find_map(|variable| variable.to_bytes().strip_prefix(b"PATH="));
     let path = OsStr::from_bytes(path.unwrap_or(b"/usr/bin:/bin"));
-    let mut found = Err(ErrorKind::NotFound.into());
+    let mut found = Err(Error::new(ErrorKind::NotFound, "no folder of its PATH has it"));
     for folder in std::env::split_paths(path).filter(|_| !name.is_empty()) {
         // Without a folder it would be looked for once more.
         let file = Path::new(".").join(folder).join(name);
@@ -156,7 +156,10 @@ fn find(launch: &Launch) -> Result<Cow<'_, CStr>> {
             Ok(about) if about.is_file() && about.permissions().mode() & 0o111 != 0 => {
                 return Ok(CString::new(file.into_os_string().into_vec())?.into());
             }
-            Ok(_) => found = Err(ErrorKind::PermissionDenied.into()),
+            Ok(_) => {
+                let message = format!("{} is no program that may be run", file.display());
+                found = Err(Error::new(ErrorKind::PermissionDenied, message));
+            }
             Err(_) => {}
         }
     }

@@ -97,7 +97,7 @@ impl ChannelKind {
 
 /// Reads typed parameters; an error names the place.
 fn typed<P: DeserializeOwned>(params: &Map<String, Value>) -> Result<P, ParamError> {
-    serde_path_to_error::deserialize(params)
+    serde_path_to_error::deserialize(Value::Object(params.clone()))
         .map_err(|error| ParamError::new(error.path().to_string(), error.inner().to_string()))
 }
 

@@ -1,6 +1,7 @@
 //! Where this executable, run again, turns into a shim, a stage or a worker instead of itself.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -75,8 +76,12 @@ pub(super) fn shim() -> Command {
     command
 }
 
-pub(super) fn stage() -> Command {
-    again(STAGE)
+/// This executable as a stage: its path, and the words that lead to it.
+pub(super) fn stage() -> (CString, Vec<CString>) {
+    let words = READY.get().into_iter().flatten().map(|word| word.as_bytes());
+    let words = [STAGE.as_bytes()].into_iter().chain(words);
+    // A word that came from an argument holds no NUL byte.
+    (CString::from(c"/proc/self/exe"), words.filter_map(|word| CString::new(word).ok()).collect())
 }
 
 /// This executable as a worker; the program's name, the name it is started under, and the arguments to begin with.

@@ -40,7 +40,7 @@ pub enum StartError {
 /// Where a start waits for a program that ends at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
-    /// On the thread that starts it, for some milliseconds: for one that runs nothing else meanwhile.
+    /// On the thread that starts it, for up to 50 ms: for one that runs nothing else meanwhile.
     Thread,
     /// In the runtime, like any other future.
     Runtime,
@@ -103,9 +103,9 @@ impl Tree {
         };
         drop(descriptors);
         match tree.begun(&encoded[sent..], stdin.is_none() && waiting == Waiting::Thread).await {
-            Ok(News::Started) => tree.prints([Vec::new(), Vec::new()], [true, true])?,
+            Ok(News::Started) => tree.prints([Vec::new(), Vec::new()], [true, true]).map_err(StartError::Lost)?,
             Ok(News::Brief { ending, printed: [Said { bytes: out, open }, err] }) => {
-                tree.prints([out, err.bytes], [open, err.open])?;
+                tree.prints([out, err.bytes], [open, err.open]).map_err(StartError::Lost)?;
                 tree.ending = Some(ending);
             }
             Ok(News::Refused { message, hopeless }) => {
@@ -128,8 +128,14 @@ impl Tree {
 
     /// Takes what the program has printed so far, and the pipes that are open.
     fn prints(&mut self, before: [Vec<u8>; 2], open: [bool; 2]) -> std::io::Result<()> {
-        let mut pipes = std::mem::take(&mut self.descriptors).into_iter();
-        let [stdout, stderr] = open.map(|open| if open { pipes.next() } else { None });
+        let mut pipes = std::mem::take(&mut self.descriptors).into_iter().peekable();
+        let mut taken = |open: bool| match (open, pipes.next_if(|_| open)) {
+            (true, None) => {
+                Err(std::io::Error::other("there was no room for the pipes that it prints to: too many open files"))
+            }
+            (_, pipe) => Ok(pipe),
+        };
+        let (stdout, stderr) = (taken(open[0])?, taken(open[1])?);
         let [out, err] = before;
         (self.stdout, self.stderr) = (Some(Printed::new(out, stdout)?), Some(Printed::new(err, stderr)?));
         Ok(())

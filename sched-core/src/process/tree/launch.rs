@@ -7,15 +7,13 @@ use std::io::{Error, ErrorKind, Read as _, Result};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Stdio;
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::SigSet;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, chdir};
+use rustix::process::{Pid, WaitId, WaitIdOptions, chdir, waitid};
 
 use super::entry;
 use super::order::{Conditions, Launch};
@@ -46,7 +44,7 @@ impl Launcher {
     pub(super) fn launch(
         &self,
         launch: &Launch,
-        stdin: Option<OwnedFd>,
+        stdin: Option<&OwnedFd>,
     ) -> std::result::Result<(Pid, [OwnedFd; 2]), Failure> {
         let failure = |error: &Error| Failure { message: format!("no pipe could be had: {error}"), hopeless: false };
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| failure(&error.into()));
@@ -59,10 +57,11 @@ impl Launcher {
         let found = find(launch).map_err(|error| refusal(name(launch), &error));
         let started = found.and_then(|program| match &launch.conditions {
             None => {
-                let started = self.spawn(&program, launch, stdin.as_ref(), [&their_out, &their_err]);
+                let words: (Vec<&CStr>, Vec<&CStr>) = (launch.argv.iter().collect(), launch.env.iter().collect());
+                let started = self.spawn(&program, &words.0, &words.1, stdin, [&their_out, &their_err]);
                 started.map_err(|error| refusal(name(launch), &error))
             }
-            Some(conditions) => stage(&program, launch, conditions, stdin, [their_out, their_err]),
+            Some(conditions) => self.stage(&program, launch, conditions, stdin, [&their_out, &their_err]),
         });
         // Nothing of it is held when it is over.
         let _ = chdir("/");
@@ -72,7 +71,8 @@ impl Launcher {
     fn spawn(
         &self,
         program: &CStr,
-        launch: &Launch,
+        argv: &[&CStr],
+        env: &[&CStr],
         stdin: Option<&OwnedFd>,
         [out, err]: [&OwnedFd; 2],
     ) -> Result<Pid> {
@@ -82,54 +82,48 @@ impl Launcher {
         }
         descriptors.add_dup2(out.as_raw_fd(), 1)?;
         descriptors.add_dup2(err.as_raw_fd(), 2)?;
-        let (argv, env): (Vec<&CStr>, Vec<&CStr>) = (launch.argv.iter().collect(), launch.env.iter().collect());
-        let pid = posix_spawn(program, &descriptors, &self.attributes, &argv, &env)?;
+        let pid = posix_spawn(program, &descriptors, &self.attributes, argv, env)?;
         Pid::from_raw(pid.as_raw()).ok_or_else(|| Error::other("a process without a number"))
+    }
+
+    /// Lets a stage start it, and waits until the program has taken over.
+    fn stage(
+        &self,
+        program: &CStr,
+        launch: &Launch,
+        conditions: &str,
+        stdin: Option<&OwnedFd>,
+        ends: [&OwnedFd; 2],
+    ) -> std::result::Result<Pid, Failure> {
+        let failure = |message: String| Failure { message, hopeless: false };
+        let unstarted = |error: &Error| failure(format!("`{}` could not be started: {error}", name(launch).display()));
+        let unreadable = |error: serde_json::Error| unstarted(&error.into());
+        let conditions: Conditions = serde_json::from_str(conditions).map_err(unreadable)?;
+        let (report, told) = inherited_pipe().map_err(|error| unstarted(&error))?;
+        let owned = |word: &CStr| OsStr::from_bytes(word.to_bytes()).to_owned();
+        let words = [program].into_iter().chain(launch.argv.iter()).map(owned).collect();
+        let task = Task { words, cwd: owned(&launch.cwd).into(), conditions, report: told.as_raw_fd() };
+        let task = format!("{TASK}={}", serde_json::to_string(&task).map_err(unreadable)?);
+        let task = CString::new(task).map_err(|error| unstarted(&error.into()))?;
+        let (ourselves, argv) = entry::stage();
+        let argv: Vec<&CStr> = argv.iter().map(CString::as_c_str).collect();
+        let env: Vec<&CStr> = launch.env.iter().chain([task.as_c_str()]).collect();
+        let stage = self.spawn(&ourselves, &argv, &env, stdin, ends).map_err(|error| refusal(name(launch), &error))?;
+        // Our copy of the end closes, so that its own is the last.
+        drop(told);
+        let mut answer = Vec::new();
+        let read = std::fs::File::from(report).read_to_end(&mut answer);
+        if read.is_err() || !answer.is_empty() {
+            // It ends by itself after it has answered.
+            let _ = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(stage), WaitIdOptions::EXITED));
+            return Err(serde_json::from_slice(&answer).unwrap_or_else(unreadable));
+        }
+        Ok(stage)
     }
 }
 
 fn name(launch: &Launch) -> &Path {
     Path::new(OsStr::from_bytes(launch.program.to_bytes()))
-}
-
-/// Lets a stage start it, and waits until the program has taken over.
-fn stage(
-    program: &CStr,
-    launch: &Launch,
-    conditions: &str,
-    stdin: Option<OwnedFd>,
-    [out, err]: [OwnedFd; 2],
-) -> std::result::Result<Pid, Failure> {
-    let failure = |message: String| Failure { message, hopeless: false };
-    let unstarted = |error: &Error| failure(format!("`{}` could not be started: {error}", name(launch).display()));
-    let unreadable = |error: serde_json::Error| unstarted(&error.into());
-    let conditions: Conditions = serde_json::from_str(conditions).map_err(unreadable)?;
-    let (report, told) = inherited_pipe().map_err(|error| unstarted(&error))?;
-    let owned = |word: &CStr| OsStr::from_bytes(word.to_bytes()).to_owned();
-    let words = [program].into_iter().chain(launch.argv.iter()).map(owned).collect();
-    let task = Task { words, cwd: owned(&launch.cwd).into(), conditions, report: told.as_raw_fd() };
-    let mut command = entry::stage();
-    command.env_clear();
-    for variable in launch.env.iter().map(CStr::to_bytes) {
-        let end = variable.iter().skip(1).position(|byte| *byte == b'=').map_or(variable.len(), |at| at + 1);
-        let value = variable.get(end + 1..).unwrap_or_default();
-        command.env(OsStr::from_bytes(&variable[..end]), OsStr::from_bytes(value));
-    }
-    command.env(TASK, serde_json::to_string(&task).map_err(unreadable)?);
-    command.stdin(stdin.map_or_else(Stdio::inherit, Stdio::from)).stdout(out).stderr(err).process_group(0);
-    let spawned = command.spawn();
-    // Our copies of the ends close, so that theirs are the last.
-    drop((command, told));
-    let mut child = spawned.map_err(|error| refusal(name(launch), &error))?;
-    let mut answer = Vec::new();
-    let read = std::fs::File::from(report).read_to_end(&mut answer);
-    if read.is_err() || !answer.is_empty() {
-        // It ends by itself after it has answered.
-        let _ = child.wait();
-        return Err(serde_json::from_slice(&answer).unwrap_or_else(unreadable));
-    }
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    pid.ok_or_else(|| failure("a process without a number".into()))
 }
 
 /// A pipe whose end to write is inherited. Only this thread starts processes, so only the next one gets it.

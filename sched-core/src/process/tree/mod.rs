@@ -7,7 +7,7 @@
 //! gone it serves the next, so that a run costs one start of a process and not two.
 //!
 //! What a program gets beside pipes and environment (user, umask, limits) is set by a *stage*, the same executable
-//! once more, between the shim and the program: a shim changes nothing of itself.
+//! once more, between the shim and the program: a shim changes nothing of itself but its folder.
 
 mod account;
 mod descent;

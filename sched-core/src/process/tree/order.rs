@@ -171,7 +171,7 @@ pub(super) enum News {
     /// The tree has ended.
     Ended(Ending),
     /// A program without input ended within [`BRIEF`], and its tree with it. A pipe that is held open by someone who is
-    /// none of the tree comes along.
+    /// none of the tree, or holds more than is read at once, comes along.
     Brief { ending: Ending, printed: [Said; 2] },
 }
 

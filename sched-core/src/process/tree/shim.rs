@@ -2,7 +2,7 @@
 //! program has ended, or when the scheduler is gone.
 //!
 //! One thread waits for orders, and while there is a tree, for children. Another waits for orders meanwhile, but for
-//! programs that end at once. Neither polls while a program runs.
+//! programs that end at once. Neither polls while a program runs, but for its first moments.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -172,13 +172,15 @@ impl Shim {
         means: &Means,
     ) -> std::io::Result<bool> {
         let has_input = stdin.is_some();
-        let (program, pipes) = match means.launcher.launch(launch, stdin) {
+        let (program, pipes) = match means.launcher.launch(launch, stdin.as_ref()) {
             Ok(launched) => launched,
             Err(Failure { message, hopeless }) => {
                 frame::send(control, &News::Refused { message, hopeless }, &[])?;
                 return Ok(false);
             }
         };
+        // The program's copy is the only one.
+        drop(stdin);
         *self.lock() = State { tree: Some(number), group: Some(program), ..State::default() };
         let brief = if has_input { None } else { end_at_once(program, &pipes, &means.deaths, control)? };
         if let Some(end) = brief {
@@ -190,9 +192,12 @@ impl Shim {
             return Ok(false);
         }
         let called = means.calls.send(()).map_err(std::io::Error::other);
-        // A scheduler that is gone is noticed by the other thread, which sees to the tree.
+        // A scheduler that is gone is noticed by the other thread, which sees to the tree; one that could not be told waits.
         let told = called.and_then(|()| frame::send(control, &News::Started, &[pipes[0].as_fd(), pipes[1].as_fd()]));
         drop(pipes);
+        if told.is_err() {
+            descent::signal(Some(program), Signal::KILL);
+        }
         let ending = self.wait(program).map(|(end, ticks)| self.end(end, ticks));
         self.over.notify_all();
         told.and_then(|()| frame::send(control, &News::Ended(ending?), &[]))?;

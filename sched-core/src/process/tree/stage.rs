@@ -70,8 +70,6 @@ pub(super) struct Failure {
 }
 
 pub(super) fn run() -> ! {
-    // A shim blocks what tells it of deaths.
-    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
     let task = std::env::var(TASK).ok().and_then(|text| serde_json::from_str::<Task>(&text).ok());
     if let Some(task) = task {
         // Opened anew it closes by itself at exec.

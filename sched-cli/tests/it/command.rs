@@ -336,3 +336,35 @@ fn who_follows_a_run_past_the_head_of_its_output_gets_its_end_too() {
     assert_eq!(lines.last().as_deref(), Some("the last word"));
     assert!(follower.wait().unwrap().success());
 }
+
+#[test]
+fn a_program_begins_with_default_signals_whatever_its_scheduler_ignores() {
+    let line = "grep SigIgn /proc/self/status";
+    let world = World::with(&(sh("plain", line, "") + &sh("staged", line, "umask = \"027\"")));
+    let mut start = std::process::Command::new("sh");
+    start.args(["-c", "trap '' HUP USR1 TERM; exec \"$0\" start", env!("CARGO_BIN_EXE_sched")]);
+    start
+        .current_dir(world.path(""))
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("SCHED__HTTP__LISTEN", "127.0.0.1:0");
+    assert!(start.status().unwrap().success());
+    for name in ["plain", "staged"] {
+        let ignored = run(&world, name)["data"]["result"].as_str().unwrap().replace("SigIgn:\t", "");
+        // The C library keeps 32 and 33 for itself.
+        assert_eq!(u64::from_str_radix(&ignored, 16).unwrap() & 0x7fff_ffff, 0, "{name}: {ignored}");
+    }
+}
+
+#[test]
+fn a_folder_that_is_not_there_may_come_and_a_variable_of_the_scheduler_s_own_name_changes_nothing() {
+    let more = "retry = { attempts = 3, initial = \"10ms\", jitter = false }";
+    let missing = "argv = [\"true\"]\ncwd = \"later\"\numask = \"027\"";
+    let named = sh("named", "umask", "umask = \"027\"\nenv = { SCHED_STAGE = \"{}\" }");
+    let world = World::with(&(schedule("missing", missing, more) + &named));
+    world.ok(&["start"]);
+    let ended = run(&world, "missing");
+    assert_eq!((&ended["attempt"], &ended["state"]), (&json!(3), &json!("failed")), "{ended}");
+    assert!(ended["error"].as_str().unwrap().contains("its folder "), "{ended}");
+    assert_eq!(run(&world, "named")["data"]["last_lines"], json!(["0027"]));
+}

@@ -3,7 +3,7 @@
 //!
 //! Attempts that end one by one would be a commit each, and most of what a commit costs is its own: where ends come in a
 //! row, the next commit waits up to [`PACE`] for more of them. Whatever someone or some nominal time waits for is written
-//! at once, with all that has gathered.
+//! at once, with all that has gathered; a retry whose time has come may wait as long as an end.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(super) struct Batch {
     writes: Vec<Write>,
     /// There is more in it than ends of attempts, and starts of those that waited for their places.
     urgent: bool,
-    /// Ends of attempts.
+    /// Ends of attempts, and of runs that were not started.
     ends: usize,
 }
 
@@ -73,7 +73,7 @@ struct Queue {
     batch: Batch,
     /// How often something was handed over since the last batch was taken.
     handed_over: usize,
-    /// Ends come in a row: the next commit waits for company.
+    /// More than one thing came while the last batch was gathered: the next commit waits for company.
     paced: bool,
     /// Attempts whose ends are to come.
     under_way: usize,
@@ -234,5 +234,64 @@ impl Writer {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::id::{Fence, RunId};
+    use crate::run::RunState;
+    use crate::store::Ending;
+
+    fn write(intent: Intent) -> Write {
+        Write { at: DateTime::UNIX_EPOCH, intent, events: Vec::new(), outbox: Vec::new() }
+    }
+
+    fn end() -> Write {
+        let (run_id, at) = (RunId::from_uuid(uuid::Uuid::nil()), DateTime::UNIX_EPOCH);
+        let ending = Ending {
+            at,
+            state: RunState::Succeeded,
+            reason: None,
+            duration_ms: None,
+            summary: None,
+            data: serde_json::Value::Null,
+            error: None,
+            abandoned: false,
+            artifacts: Vec::new(),
+        };
+        write(Intent::Requeue { run_id, fence: Fence(1), attempt: 2, not_before: at, ending })
+    }
+
+    fn queue(writes: Vec<Write>, under_way: usize) -> Queue {
+        let mut queue = Queue { under_way, ..Queue::default() };
+        for one in writes {
+            // As the drive hands it over.
+            let mut batch = Batch::default();
+            batch.push(None, one);
+            queue.batch.append(&mut batch);
+            assert_eq!((batch.len(), batch.urgent, batch.ends), (0, false, 0));
+        }
+        queue
+    }
+
+    #[test]
+    fn ends_wait_for_as_many_as_are_to_come_and_for_nobody_when_something_else_is_among_them() {
+        assert!(!queue(vec![end()], 2).is_pressing());
+        assert!(queue(vec![end(), end()], 2).is_pressing(), "as many have come as are to come");
+        assert!(queue(vec![end()], 0).is_pressing(), "nothing else is to come");
+        assert!(queue(vec![end(), write(Intent::Note)], 9).is_pressing());
+        assert!(queue(vec![write(Intent::Note), end()], 9).is_pressing());
+        assert!(Queue { closed: true, ..queue(vec![end()], 9) }.is_pressing());
+    }
+
+    #[test]
+    fn what_one_batch_has_no_room_for_follows_at_once() {
+        let mut queue = queue((0..=BATCH).map(|_| end()).collect(), usize::MAX);
+        assert_eq!(queue.batch.split().len(), BATCH);
+        assert!(queue.batch.len() == 1 && queue.is_pressing());
     }
 }

@@ -32,7 +32,8 @@ pub enum StartError {
     /// The system refused a process, a pipe or a socket.
     #[error("no process could be started: {0}")]
     System(#[from] std::io::Error),
-    /// The shim was killed when it had the order: the program may have run, and has been ended.
+    /// The shim was killed when it had the order, or what the program prints could not be received: it may have run, and
+    /// has been ended.
     #[error("{0}")]
     Lost(#[source] std::io::Error),
 }

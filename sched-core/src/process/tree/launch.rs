@@ -11,7 +11,7 @@ use std::path::Path;
 
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::SigSet;
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitId, WaitIdOptions, chdir, waitid};
 
@@ -50,9 +50,9 @@ impl Launcher {
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(|error| failure(&error.into()));
         let ((out, their_out), (err, their_err)) = (pipe()?, pipe()?);
         // It is the program's, which finds itself there. A stage goes there by itself, as whom it is to be.
-        let there = chdir(launch.cwd.as_c_str());
-        if launch.conditions.is_none() {
-            there.map_err(|error| no_folder(launch, &error.into()))?;
+        match chdir(launch.cwd.as_c_str()) {
+            Err(Errno::ACCESS) if launch.conditions.is_some() => {}
+            there => there.map_err(|error| no_folder(launch, &error.into()))?,
         }
         let found = find(launch).map_err(|error| refusal(name(launch), &error));
         let started = found.and_then(|program| match &launch.conditions {
@@ -107,7 +107,8 @@ impl Launcher {
         let task = CString::new(task).map_err(|error| unstarted(&error.into()))?;
         let (ourselves, argv) = entry::stage();
         let argv: Vec<&CStr> = argv.iter().map(CString::as_c_str).collect();
-        let env: Vec<&CStr> = launch.env.iter().chain([task.as_c_str()]).collect();
+        // First, for a variable of the same name must not stand in for it.
+        let env: Vec<&CStr> = [task.as_c_str()].into_iter().chain(launch.env.iter()).collect();
         let stage = self.spawn(&ourselves, &argv, &env, stdin, ends).map_err(|error| refusal(name(launch), &error))?;
         // Our copy of the end closes, so that its own is the last.
         drop(told);

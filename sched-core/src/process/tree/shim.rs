@@ -186,16 +186,17 @@ impl Shim {
         if let Some(end) = brief {
             let ending = self.end(end, 0);
             let printed = [printed::left_in(&pipes[0])?, printed::left_in(&pipes[1])?];
-            let open: Vec<_> = pipes.iter().zip(&printed).filter(|(_, said)| said.open).collect();
-            let open: Vec<_> = open.into_iter().map(|(pipe, _)| pipe.as_fd()).collect();
+            let open = pipes.iter().zip(&printed).filter(|(_, said)| said.open).map(|(pipe, _)| pipe.as_fd());
+            let open: Vec<_> = open.collect();
             frame::send(control, &News::Brief { ending, printed }, &open)?;
             return Ok(false);
         }
         let called = means.calls.send(()).map_err(std::io::Error::other);
-        // A scheduler that is gone is noticed by the other thread, which sees to the tree; one that could not be told waits.
+        // A scheduler that is gone is noticed by the other thread, which sees to the tree.
         let told = called.and_then(|()| frame::send(control, &News::Started, &[pipes[0].as_fd(), pipes[1].as_fd()]));
         drop(pipes);
         if told.is_err() {
+            // One that is there waits for what it has not been told: only the end can tell it.
             descent::signal(Some(program), Signal::KILL);
         }
         let ending = self.wait(program).map(|(end, ticks)| self.end(end, ticks));
